@@ -1,0 +1,114 @@
+"""Every way the program can fail, as one small tree.
+
+An error says which host, what was tried, what was seen (the message) and what to do
+(the hint). `hosts` carries one line for each host, so that the second failure is never lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class Problem(Exception):
+    """Something the operator must know; ends the task with `exit_code`."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "", hosts: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.hosts: dict[str, str] = dict(hosts or {})
+
+    def __str__(self) -> str:
+        """Render everything known, one line each: message, hosts, hint."""
+        lines = [self.message]
+        lines += [f"  {host}: {seen}" for host, seen in self.hosts.items()]
+        if self.hint:
+            lines.append(f"  → {self.hint}")
+        return "\n".join(lines)
+
+
+class Failed(Problem):
+    """A step was tried and did not work. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(Problem):
+    """The command line or the inventory is wrong; nothing was touched. Exit code 2."""
+
+    exit_code = 2
+
+
+class Unreachable(Problem):
+    """A host cannot be reached or logged in to. Exit code 3."""
+
+    exit_code = 3
+
+
+class Refused(Problem):
+    """The task would be unsafe, so nothing was done. Exit code 4."""
+
+    exit_code = 4
+
+
+class Interrupted(Problem):
+    """The operator pressed Ctrl-C. Exit code 130."""
+
+    exit_code = 130
+
+
+class HostKeyRefused(Unreachable):
+    """The host's SSH key is unknown or has changed."""
+
+
+class LoginFailed(Unreachable):
+    """The host answers, but does not let us in, or sudo does not."""
+
+
+class ConnectionLost(Unreachable):
+    """The link broke, or the peer went silent, in the middle of a command."""
+
+
+class CommandFailed(Failed):
+    """A remote command ended with a non-zero exit code."""
+
+    def __init__(self, host: str, about: str, exit_status: int, stderr: str, hint: str = "") -> None:
+        self.host, self.about, self.exit_status, self.stderr = host, about, exit_status, stderr
+        seen = stderr.strip() or "no message"
+        super().__init__(f"{host}: {about}: exit {exit_status}: {seen}", hint)
+
+
+class TimedOut(Failed):
+    """A remote command, or something awaited, did not finish by its deadline."""
+
+
+def gather(failures: Mapping[str, Exception], doing: str) -> Problem:
+    """Fold the failures of several hosts into one error of the gravest kind; nothing is lost.
+
+    Unreachable beats refused beats failed beats wrong usage: an operator mends the link first.
+    """
+    problems = {host: _as_problem(host, error, doing) for host, error in failures.items()}
+    if len(problems) == 1:
+        return next(iter(problems.values()))
+    kinds = (Unreachable, Refused, Failed, UsageError)
+    kind = next((k for k in kinds if any(isinstance(p, k) for p in problems.values())), Failed)
+    hints = dict.fromkeys(problem.hint for problem in problems.values() if problem.hint)
+    seen = {host: _told(host, problem) for host, problem in problems.items()}
+    return kind(f"{doing} failed on {len(problems)} hosts", "; ".join(hints), seen)
+
+
+def _as_problem(host: str, error: Exception, doing: str) -> Problem:
+    """Name the host of an error that does not know it."""
+    if isinstance(error, Problem):
+        return error
+    problem = Failed(f"{host}: {doing}: {type(error).__name__}: {error}")
+    problem.__cause__ = error
+    return problem
+
+
+def _told(host: str, problem: Problem) -> str:
+    """One host's line: its message without its name, and what the message itself gathered."""
+    lines = (problem.message.removeprefix(f"{host}: "), *(f"{k}: {v}" for k, v in problem.hosts.items()))
+    return "; ".join(lines)
