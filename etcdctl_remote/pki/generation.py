@@ -1,0 +1,190 @@
+"""One state of all certificates of a cluster, and how the next one follows from it.
+
+In memory only, so that a plan can show what would be issued without touching the disk.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from ..desired.model import ClusterSpec
+from ..errors import Refused
+from ..secret import Secret
+from .authority import Authority, Credential
+from .inspect import Leaf, read_leaf, why_renew
+from .profiles import Kind, Profile, node_profiles
+
+Slot = tuple[str, Kind]
+"""A node's name, and which of its leaves."""
+
+
+@dataclass(frozen=True)
+class Authorities:
+    """Who signs: one CA for clients and servers, and one for peers unless they share."""
+
+    client: Authority
+    own_peer: Authority | None
+
+    @property
+    def peer(self) -> Authority:
+        """The CA that signs peer certificates."""
+        return self.own_peer or self.client
+
+    def signer(self, kind: Kind) -> Authority:
+        """The CA that signs this kind of leaf."""
+        return self.peer if kind is Kind.PEER else self.client
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which leaves to look at, and when one is due."""
+
+    now: datetime
+    within: timedelta = timedelta(0)
+    """Renew what ends within this time; nothing but the expired by default."""
+    kinds: tuple[Kind, ...] = tuple(Kind)
+    only: Collection[str] | None = None
+    """Names of nodes; None means all."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Every leaf with its key, whom the cluster trusts, who signs, and the cluster token."""
+
+    token: str
+    """etcd's `initial-cluster-token`: made once for a cluster."""
+    authorities: Authorities
+    ca_bundle: bytes
+    """PEM of all CAs that servers and clients trust."""
+    peer_ca_bundle: bytes
+    """PEM of all CAs that peers trust."""
+    credentials: Mapping[Slot, Credential]
+    leaves: Mapping[Slot, Leaf]
+    issued: tuple[str, ...] = ()
+    """What is new against the disk, a line each with the reason; empty: nothing to save."""
+    new_authorities: bool = False
+    seen: tuple[str, ...] = ()
+    """What the store held when this was read; `save` refuses if it holds something else by then."""
+
+    def credential(self, node: str, kind: Kind) -> Credential:
+        """A node's certificate and key; Refused if it was never issued."""
+        try:
+            return self.credentials[node, kind]
+        except KeyError:
+            raise Refused(
+                f"there is no {kind.value} certificate for {node} yet", "run `deploy`, which issues it"
+            ) from None
+
+    def leaf(self, node: str, kind: Kind) -> Leaf:
+        """The facts of a node's certificate; Refused if it was never issued."""
+        self.credential(node, kind)
+        return self.leaves[node, kind]
+
+    def client(self, node: str) -> Credential:
+        """What to dial the cluster with, on this node's behalf."""
+        return self.credential(node, Kind.CLIENT)
+
+    def node_files(self, node: str) -> dict[str, bytes | Secret]:
+        """The content of the node's `pki/current/`, by file name. No CA key is among them."""
+        files: dict[str, bytes | Secret] = {
+            "ca.crt": self.ca_bundle,
+            "peer-ca.crt": self.peer_ca_bundle,
+        }
+        for kind in Kind:
+            credential = self.credential(node, kind)
+            files[f"{kind.stem}.crt"] = credential.certificate_pem
+            files[f"{kind.stem}.key"] = credential.key_pem
+        return files
+
+    def with_new_token(self) -> Generation:
+        """The same with another token: for a cluster that starts over after `destroy`.
+
+        etcd makes the cluster's id from peer URLs and token; with the old one, a
+        member left over from before would be taken for one of the new cluster.
+        """
+        return replace(self, token=_token(), issued=(*self.issued, "cluster token (new)"))
+
+
+def begin(cluster: ClusterSpec, now: datetime) -> Generation:
+    """Start from nothing: the CAs and a token, and no leaf yet."""
+    pki = cluster.pki
+    client = Authority.create(f"{cluster.name} etcd CA", pki.key, pki.ca_days, now)
+    peer = None
+    if pki.peer_ca == "separate":
+        peer = Authority.create(f"{cluster.name} etcd peer CA", pki.key, pki.ca_days, now)
+    return replace(
+        adopt(Authorities(client, peer)),
+        issued=tuple(_new_ca(ca) for ca in (client, peer) if ca),
+        new_authorities=True,
+    )
+
+
+def adopt(authorities: Authorities) -> Generation:
+    """Start from CAs that exist, with a token and no leaf yet."""
+    bundle, peer_bundle = authorities.client.certificate, authorities.peer.certificate
+    return Generation(_token(), authorities, bundle, peer_bundle, {}, {})
+
+
+def renewed(held: Generation, cluster: ClusterSpec, wish: Wish) -> Generation:
+    """Issue what `cluster` needs and `held` lacks; leaves that are fine stay as they are.
+
+    Nodes that left the inventory fall out with the next change; alone they are none.
+    """
+    _refuse_other_peer_ca(held, cluster)
+    credentials, leaves, lines = dict(held.credentials), dict(held.leaves), list(held.issued)
+    for slot, profile in _slots(cluster, wish):
+        reasons = _reasons(held, slot, profile, wish)
+        if reasons:
+            signer = held.authorities.signer(slot[1])
+            credentials[slot] = signer.issue(profile, wish.now)
+            leaves[slot] = read_leaf(credentials[slot].certificate_pem)
+            lines.append(_line(slot, reasons, _cut_short(leaves[slot], signer, profile, wish.now)))
+    if lines:
+        stay = {node.name for node in cluster.nodes}
+        credentials = {slot: value for slot, value in credentials.items() if slot[0] in stay}
+        leaves = {slot: leaves[slot] for slot in credentials}
+    return replace(held, credentials=credentials, leaves=leaves, issued=tuple(lines))
+
+
+def _slots(cluster: ClusterSpec, wish: Wish) -> Iterator[tuple[Slot, Profile]]:
+    for node in cluster.nodes:
+        if wish.only is None or node.name in wish.only:
+            profiles = node_profiles(cluster, node)
+            yield from (((node.name, kind), profiles[kind]) for kind in Kind if kind in wish.kinds)
+
+
+def _reasons(held: Generation, slot: Slot, profile: Profile, wish: Wish) -> list[str]:
+    if slot not in held.leaves:
+        return ["new"]
+    return why_renew(held.leaves[slot], profile, held.authorities.signer(slot[1]), wish.now, wish.within)
+
+
+def _line(slot: Slot, reasons: list[str], note: str) -> str:
+    return f"{slot[1].value} certificate for {slot[0]} ({'; '.join(reasons)}{note})"
+
+
+def _cut_short(leaf: Leaf, signer: Authority, profile: Profile, now: datetime) -> str:
+    if leaf.not_after < signer.not_after or now + timedelta(days=profile.days) <= signer.not_after:
+        return ""
+    return f"; cut to {leaf.not_after:%Y-%m-%d}, the end of its CA"
+
+
+def _refuse_other_peer_ca(held: Generation, cluster: ClusterSpec) -> None:
+    has = "separate" if held.authorities.own_peer else "same"
+    if has != cluster.pki.peer_ca:
+        raise Refused(
+            f"the inventory says `peer_ca: {cluster.pki.peer_ca}`, but the certificates of "
+            f"{cluster.name} were made with `peer_ca: {has}`",
+            f"set `peer_ca: {has}` again: members that run now would not trust another CA",
+        )
+
+
+def _new_ca(ca: Authority) -> str:
+    return f"CA {ca.common_name!r} (new, until {ca.not_after:%Y-%m-%d})"
+
+
+def _token() -> str:
+    return secrets.token_hex(16)

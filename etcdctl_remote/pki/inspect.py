@@ -1,0 +1,135 @@
+"""What a certificate says, and whether it still is what the inventory asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from ..secret import Secret
+from .authority import USAGES, Authority, load_key, plain_name
+from .profiles import Profile, Usage
+
+_ECDSA: Mapping[str, str] = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384"}
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """The facts of one certificate."""
+
+    subject: str
+    issuer: str
+    names: frozenset[str]
+    """DNS names, addresses and URIs as text."""
+    usages: tuple[Usage, ...]
+    serial: str
+    """Hex, lower case, as `openssl x509 -serial` shows it but for the case."""
+    fingerprint: str
+    """SHA-256 of the DER, hex."""
+    not_before: datetime
+    not_after: datetime
+    key_type: str
+    key_matches: bool | None
+    """None when no key was given."""
+    certificate: x509.Certificate = field(repr=False, compare=False)
+
+    def days_left(self, now: datetime) -> int:
+        """Whole days until it ends; negative once it has."""
+        return (self.not_after - now) // timedelta(days=1)
+
+
+def read_leaf(pem: bytes, key: Secret | None = None) -> Leaf:
+    """Read a PEM certificate, and hold `key` against it; ValueError if either is unreadable."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    return Leaf(
+        subject=plain_name(certificate.subject),
+        issuer=plain_name(certificate.issuer),
+        names=_names(certificate),
+        usages=_usages(certificate),
+        serial=f"{certificate.serial_number:x}",
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        key_type=key_type(certificate),
+        key_matches=None if key is None else key_matches(certificate, key),
+        certificate=certificate,
+    )
+
+
+def why_renew(
+    leaf: Leaf, profile: Profile, ca: Authority, now: datetime, within: timedelta = timedelta(0)
+) -> list[str]:
+    """Say each reason to replace `leaf`, or nothing.
+
+    A leaf cut short by the end of its CA is not renewed before it expires: the next one would
+    end on the same day. Common name and lifetime are no reasons, or a new default of
+    ours would renew everybody's certificates.
+    """
+    reasons = [
+        _ending(leaf, ca, now, within),
+        _changed("names", leaf.names, profile.names),
+        _changed("usages", frozenset(leaf.usages), frozenset(profile.usages)),
+        "" if ca.signed(leaf.certificate) else f"issuer changed: {leaf.issuer} → {ca.common_name}",
+        "" if leaf.key_type == profile.key else f"key type changed: {leaf.key_type} → {profile.key}",
+        "its key belongs to another certificate" if leaf.key_matches is False else "",
+    ]
+    return [reason for reason in reasons if reason]
+
+
+def _ending(leaf: Leaf, ca: Authority, now: datetime, within: timedelta) -> str:
+    if leaf.not_after <= now:
+        return f"expired on {leaf.not_after:%Y-%m-%d}"
+    if leaf.not_after - now <= within and leaf.not_after < ca.not_after:
+        return f"expires in {leaf.days_left(now)} days, on {leaf.not_after:%Y-%m-%d}"
+    return ""
+
+
+def _changed(what: str, has: frozenset[str], wants: frozenset[str]) -> str:
+    parts = [f"+{name}" for name in sorted(wants - has)] + [f"-{name}" for name in sorted(has - wants)]
+    return f"{what} changed: {' '.join(parts)}" if parts else ""
+
+
+def key_type(certificate: x509.Certificate) -> str:
+    """The type of the public key, in the inventory's words where it has one."""
+    key = certificate.public_key()
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return _ECDSA.get(key.curve.name, f"ecdsa-{key.curve.name}")
+    if isinstance(key, rsa.RSAPublicKey):
+        return f"rsa-{key.key_size}"
+    return type(key).__name__.removesuffix("PublicKey").lower()
+
+
+def key_matches(certificate: x509.Certificate, key: Secret) -> bool:
+    """Whether this private key is the certificate's; ValueError if it is unreadable."""
+    try:
+        return load_key(key).public_key() == certificate.public_key()
+    except TypeError as error:  # encrypted
+        raise ValueError(str(error)) from error
+
+
+def is_ca(certificate: x509.Certificate) -> bool:
+    """Whether the certificate says that it may sign others."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _names(certificate: x509.Certificate) -> frozenset[str]:
+    try:
+        san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    return frozenset(str(name.value) for name in san)
+
+
+def _usages(certificate: x509.Certificate) -> tuple[Usage, ...]:
+    try:
+        listed = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(usage for usage, identifier in USAGES.items() if identifier in listed)

@@ -1,0 +1,212 @@
+"""Read a store from disk, and say exactly which file is wrong when it is damaged.
+
+Nothing is written or repaired here. A store that was copied without its `current` link, or
+cut off before the link was first made, is read all the same if there is no doubt about it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import UsageError
+from ..secret import Secret
+from .authority import Authority, Credential
+from .generation import Authorities, Generation, Slot, adopt
+from .inspect import Leaf, is_ca, key_matches, read_leaf
+from .profiles import Kind
+
+FORMAT = 1
+META = "generation.json"
+RESERVED = frozenset({META, "ca.crt", "peer-ca.crt"})
+"""What lies in a generation beside the nodes' directories."""
+
+_RESTORE = "put the file back from a backup of this directory"
+
+
+def load(root: Path) -> Generation | None:
+    """Read the current state; None if the store is empty. UsageError names what is damaged."""
+    try:
+        return _load(root)
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or root} cannot be read: {error.strerror}",
+            "run as the owner of the certificates, or give them to yourself with chown",
+        ) from error
+
+
+def _load(root: Path) -> Generation | None:
+    directory, sets = current(root), numbered(root / "ca")
+    if directory is None and not sets:
+        return None
+    held = (
+        adopt(_authorities(root / "ca" / _only(sets, root / "ca")))
+        if directory is None
+        else _generation(root, directory)
+    )
+    return replace(held, seen=seen(root))
+
+
+def seen(root: Path) -> tuple[str, ...]:
+    """Name all that a change could collide with: the CA sets and the current generation."""
+    directory = current(root)
+    return (*numbered(root / "ca"), directory.name if directory else "-")
+
+
+def current(root: Path) -> Path | None:
+    """Find the generation in force; None if there is none yet."""
+    link, found = root / "current", numbered(root / "generations")
+    if link.is_symlink():
+        target = root / link.readlink()
+        if target.parent.name != "generations" or target.name not in found:
+            raise UsageError(
+                f"{link} points to {link.readlink()}, which is not there",
+                f"point it to one of generations/: {', '.join(found) or 'none is left'}",
+            )
+        return root / "generations" / target.name
+    if not found:
+        return None
+    return root / "generations" / _only(found, link)
+
+
+def numbered(folder: Path) -> tuple[str, ...]:
+    """List the numbered directories in `folder`, oldest first; nothing if there is no folder."""
+    try:
+        names = [entry.name for entry in folder.iterdir() if entry.name.isdecimal()]
+    except FileNotFoundError:
+        return ()
+    return tuple(sorted(names, key=int))
+
+
+def _only(names: tuple[str, ...], place: Path) -> str:
+    if len(names) == 1:
+        return names[0]
+    raise UsageError(
+        f"{place.parent}: the link `current` is missing, and several states are there: {', '.join(names)}",
+        f"restore it: ln -s generations/NUMBER {place.parent / 'current'}",
+    )
+
+
+@dataclass(frozen=True)
+class Meta:
+    """The content of `generation.json`."""
+
+    token: str
+    signs: str
+    """The directory under `ca/` that signs new leaves."""
+
+
+def _meta(path: Path) -> Meta:
+    try:
+        data = json.loads(_need(path))
+        version, token, signs = data["format"], data["token"], data["signs"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is damaged: {error!r}", _RESTORE) from error
+    if version != FORMAT:
+        raise UsageError(
+            f"{path} has format {version}; this release knows {FORMAT}",
+            "use the release of etcdctl-remote that wrote it, or a newer one",
+        )
+    return Meta(str(token), str(signs))
+
+
+def _generation(root: Path, directory: Path) -> Generation:
+    meta = _meta(directory / META)
+    authorities = _authorities(root / "ca" / meta.signs)
+    held = dict(_held(directory))
+    return Generation(
+        token=meta.token,
+        authorities=authorities,
+        ca_bundle=_bundle(directory / "ca.crt", authorities.client),
+        peer_ca_bundle=_bundle(directory / "peer-ca.crt", authorities.peer),
+        credentials={slot: credential for slot, (credential, _) in held.items()},
+        leaves={slot: leaf for slot, (_, leaf) in held.items()},
+    )
+
+
+def _bundle(path: Path, signer: Authority) -> bytes:
+    bundle = _need(path)
+    if signer.certificate.strip() not in bundle:
+        raise UsageError(f"{path} lacks the CA that signs: {signer.common_name}", _RESTORE)
+    return bundle
+
+
+def _authorities(directory: Path) -> Authorities:
+    client = _authority(directory / "ca.crt")
+    shared = not (directory / "peer-ca.crt").exists() and not (directory / "peer-ca.key").exists()
+    return Authorities(client, None if shared else _authority(directory / "peer-ca.crt"))
+
+
+def _authority(path: Path) -> Authority:
+    key_file = path.with_suffix(".key")
+    key = _read_key(key_file)
+    authority = Authority(_need(path), key, str(key_file))
+    try:
+        fit, matches = (
+            is_ca(authority.parsed),
+            key is None or key_matches(authority.parsed, key),
+        )
+    except ValueError as error:
+        raise UsageError(f"{path} or its key cannot be read: {error}", _RESTORE) from error
+    if not fit:
+        raise UsageError(f"{path} is not the certificate of a CA", _RESTORE)
+    if not matches:
+        raise UsageError(f"{key_file} is not the key of {path.name}", _RESTORE)
+    return authority
+
+
+def _held(directory: Path) -> Iterator[tuple[Slot, tuple[Credential, Leaf]]]:
+    for folder in sorted(directory.iterdir()):
+        if folder.name in RESERVED or folder.name.startswith("."):
+            continue
+        for kind in Kind:
+            pair = _pair(folder / f"{kind.stem}.crt")
+            if pair:
+                yield (folder.name, kind), pair
+
+
+def _pair(path: Path) -> tuple[Credential, Leaf] | None:
+    """Read a leaf and its key; None if both are missing, which is what a new leaf mends."""
+    key_file = path.with_suffix(".key")
+    pem, key = _read(path), _read_key(key_file)
+    if pem is None and key is None:
+        return None
+    missing, other = (path, key_file) if pem is None else (key_file, path)
+    if pem is None or key is None:
+        raise UsageError(
+            f"{missing} is missing, though {other.name} is there: a store copied in part?",
+            f"copy it again, or remove {other.name}: the next deploy issues both anew",
+        )
+    try:
+        return Credential(pem, key), read_leaf(pem, key)
+    except ValueError as error:
+        raise UsageError(
+            f"{path} or its key cannot be read: {error}",
+            "put it back from a backup, or remove both: the next deploy issues them anew",
+        ) from error
+
+
+def _need(path: Path) -> bytes:
+    content = _read(path)
+    if content is None:
+        raise UsageError(f"{path} is missing: a store copied in part?", _RESTORE)
+    return content
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _read_key(path: Path) -> Secret | None:
+    content = _read(path)
+    if content is None:
+        return None
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise UsageError(f"{path} is open to other users (mode {mode:04o})", f"chmod 600 {path}")
+    return Secret(content)

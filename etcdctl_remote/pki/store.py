@@ -1,0 +1,155 @@
+"""Keep the certificates of one cluster beside the inventory.
+
+    ca/0001/           ca.crt ca.key, and peer-ca.crt peer-ca.key if peers have their own
+    generations/0003/  generation.json ca.crt peer-ca.crt, and a directory for each node
+                       with server, peer and etcdctl, .crt and .key
+    current            → generations/0003
+    .lock
+
+A generation and a CA directory never change once they are there. All that can change (leaves,
+trust, token, which CA signs) changes at once, when `current` is pointed elsewhere: a reader
+needs no lock, and a crash leaves the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from ..desired.model import ClusterSpec
+from ..errors import Failed, Refused, UsageError
+from . import reading
+from .authority import Authority
+from .disk import PARTIAL, Disk, exclusive
+from .generation import Generation, Wish, begin, renewed
+from .profiles import Kind
+
+KEPT = 3
+"""Generations on disk: the current one and two to go back to."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """The certificates of one cluster under `root`; only `save` writes."""
+
+    root: Path
+    disk: Disk = field(default_factory=Disk)
+
+    @classmethod
+    def beside(cls, cluster: ClusterSpec) -> Store:
+        """The store that belongs to this inventory: `certs/<cluster>/` next to the file."""
+        return cls(cluster.source.parent / "certs" / cluster.name)
+
+    def load(self) -> Generation | None:
+        """Read what is there; None if there is nothing. UsageError names a damaged file."""
+        return reading.load(self.root)
+
+    def prepare(
+        self,
+        cluster: ClusterSpec,
+        now: datetime,
+        *,
+        kinds: Sequence[Kind] = tuple(Kind),
+        only: Collection[str] | None = None,
+        within: timedelta = timedelta(0),
+    ) -> Generation:
+        """Work out the next state in memory: what is fine stays, what is missing or due is issued.
+
+        CAs are made for an empty store only. `only` names the nodes to look at (None: all).
+        All addresses must be known by now (`ClusterSpec.with_addresses`).
+        """
+        held = self.load()
+        if held is None:
+            held = replace(begin(cluster, now), seen=reading.seen(self.root))
+        return renewed(held, cluster, Wish(now, within, tuple(kinds), only))
+
+    def save(self, generation: Generation) -> None:
+        """Make this state the current one, durably; nothing to do if it holds nothing new.
+
+        Refused if the store was changed since `prepare` read it.
+        """
+        try:
+            if generation.issued:
+                self._save(generation)
+            elif not (self.root / "current").is_symlink():
+                self._restore_link()
+        except OSError as error:
+            raise Failed(
+                f"{error.filename or self.root}: writing the certificates failed: {error.strerror}",
+                "the former certificates are still in force; mend the disk and run again",
+            ) from error
+
+    def _save(self, generation: Generation) -> None:
+        files = _files(generation)
+        self.disk.directory(self.root)
+        with exclusive(self.root / ".lock"):
+            if reading.seen(self.root) != generation.seen:
+                raise Refused(
+                    f"{self.root} was changed by another run in the meantime",
+                    "run again: it starts from the certificates that are there now",
+                )
+            self._sweep()
+            signs = self._authorities(generation)
+            meta = {"format": reading.FORMAT, "token": generation.token, "signs": signs}
+            files[reading.META] = json.dumps(meta, indent=1).encode() + b"\n"
+            name = self._add("generations", files)
+            self._point(name)
+            self._prune()
+
+    def _authorities(self, generation: Generation) -> str:
+        """Write the CAs if they are new; return the name of their directory."""
+        if not generation.new_authorities:
+            return Path(generation.authorities.client.key_file).parent.name
+        files = _authority_files("ca", generation.authorities.client)
+        if generation.authorities.own_peer:
+            files |= _authority_files("peer-ca", generation.authorities.own_peer)
+        return self._add("ca", files)
+
+    def _add(self, folder: str, files: dict[str, bytes]) -> str:
+        """Write `files` as the next numbered directory; return its name."""
+        self.disk.directory(self.root / folder)
+        name = f"{int((reading.numbered(self.root / folder) or ('0',))[-1]) + 1:04d}"
+        self.disk.tree(self.root / folder / name, files)
+        return name
+
+    def _point(self, name: str) -> None:
+        self.disk.link(self.root / "current", f"generations/{name}")
+
+    def _restore_link(self) -> None:
+        with exclusive(self.root / ".lock"):
+            found = reading.current(self.root)
+            if found:
+                self._point(found.name)
+
+    def _prune(self) -> None:
+        for name in reading.numbered(self.root / "generations")[:-KEPT]:
+            self.disk.remove(self.root / "generations" / name)
+
+    def _sweep(self) -> None:
+        """Remove what an interrupted run left half done."""
+        for folder in (self.root / "ca", self.root / "generations"):
+            for leftover in folder.glob(f"{PARTIAL}*"):
+                self.disk.remove(leftover)
+
+
+def _authority_files(stem: str, authority: Authority) -> dict[str, bytes]:
+    if authority.key is None:
+        raise ValueError(f"a new CA without its key: {authority.common_name}")
+    return {f"{stem}.crt": authority.certificate, f"{stem}.key": authority.key.reveal}
+
+
+def _files(generation: Generation) -> dict[str, bytes]:
+    files = {"ca.crt": generation.ca_bundle, "peer-ca.crt": generation.peer_ca_bundle}
+    for (node, kind), credential in generation.credentials.items():
+        _refuse_path(node)
+        files[f"{node}/{kind.stem}.crt"] = credential.certificate_pem
+        files[f"{node}/{kind.stem}.key"] = credential.key_pem.reveal
+    return files
+
+
+def _refuse_path(node: str) -> None:
+    if "/" in node or node.startswith(".") or node in reading.RESERVED:
+        raise UsageError(f"{node!r} cannot be the name of a directory of certificates", "rename the node")
