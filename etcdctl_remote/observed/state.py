@@ -1,0 +1,241 @@
+"""What is: one observation of every host and of the cluster, as frozen data.
+
+None always means "not seen", never "no": unknown is not healthy, absent is not new.
+Ids are integers here and hex strings wherever a person or a script reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True)
+class PathState:
+    """A path on a host. `sha256` and `text` are filled for regular files we asked about."""
+
+    kind: str
+    """`file`, `directory`, `link` or `other`."""
+    mode: int = 0
+    owner: str = ""
+    group: str = ""
+    sha256: str | None = None
+    text: str | None = None
+    """The content of files that hold no secret, for diffs."""
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """etcd.service as systemd sees it."""
+
+    active: str = "inactive"
+    sub: str = "dead"
+    enabled: str = ""
+    fragment: str = ""
+    needs_reload: bool = False
+    dropins: tuple[str, ...] = ()
+    result: str = ""
+    pid: int = 0
+    digest: str | None = None
+    """The digest in the *running process's* environment: what etcd really started with."""
+    program: str | None = None
+    """The binary the running process executes, links resolved."""
+
+    @property
+    def running(self) -> bool:
+        """Whether an etcd process exists (ready or still starting)."""
+        return self.pid > 0
+
+
+@dataclass(frozen=True)
+class Told:
+    """Where the etcd that is installed keeps things: its running process says so, else its unit."""
+
+    data: str
+    wal: str
+    config: str
+    etcdctl: str
+    endpoint: str
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """etcdctl against this member as it runs now, up to the sub-command."""
+        pki = f"{self.config}/pki/current"
+        certificates = (f"--cacert={pki}/ca.crt", f"--cert={pki}/etcdctl.crt", f"--key={pki}/etcdctl.key")
+        return (self.etcdctl, f"--endpoints={self.endpoint}", *certificates)
+
+
+@dataclass(frozen=True)
+class Marker:
+    """The file outside the data directory that remembers which member this host became."""
+
+    cluster: str
+    cluster_id: int
+    member_id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """One line of the member list. A member that never started has no name and no client URLs."""
+
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+    learner: bool = False
+
+    @property
+    def started(self) -> bool:
+        """Whether the member ever published itself."""
+        return bool(self.name and self.client_urls)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """`endpoint status` of one member: local, answers without a quorum too. Sizes in bytes."""
+
+    cluster_id: int
+    member_id: int
+    version: str
+    leader: int
+    raft_term: int
+    raft_index: int
+    raft_applied: int
+    db_size: int
+    db_in_use: int
+    learner: bool
+    revision: int
+    errors: tuple[str, ...] = ()
+
+
+class Data(StrEnum):
+    """What the data directory of a host holds."""
+
+    ABSENT = "absent"
+    EMPTY = "empty"
+    MEMBER = "member"
+    """A `member` directory: etcd has run here."""
+    OTHER = "other"
+    """Files, but none of etcd's."""
+    UNKNOWN = "unknown"
+    """The host did not tell: never taken for empty."""
+
+
+@dataclass(frozen=True)
+class HostState:
+    """Everything one round trip to a host tells."""
+
+    node: str
+    arch: str = ""
+    clock: float = 0.0
+    """Unix time on the host, seconds."""
+    asked_at: float = 0.0
+    """Unix time on the laptop, half-way through the round trip."""
+    user_exists: bool = False
+    releases: frozenset[str] = frozenset()
+    """Versions whose directory under /opt/etcd is complete."""
+    paths: Mapping[str, PathState] = field(default_factory=dict)
+    unit: UnitState = UnitState()
+    told: Told | None = None
+    """None: no etcd of ours is installed, and `data` is about the wanted directory."""
+    dropins_hash: str = ""
+    """Digest of the operator's drop-ins, empty if there are none."""
+    data: Data = Data.ABSENT
+    wal: Data = Data.ABSENT
+    marker: Marker | None = None
+    endpoint: Endpoint | None = None
+    endpoint_error: str = ""
+    members: tuple[Member, ...] | None = None
+    """The member list by a linearizable read through this member; None if that read failed."""
+    members_error: str = ""
+
+    @property
+    def serving(self) -> bool:
+        """Whether a linearizable read through this very member succeeded, and it knows a leader.
+
+        The leader counts because 3.4 answers the member list from memory, without a quorum.
+        """
+        return self.endpoint is not None and self.endpoint.leader != 0 and self.members is not None
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """One observation of all hosts of the inventory."""
+
+    hosts: Mapping[str, HostState]
+    unreachable: Mapping[str, str] = field(default_factory=dict)
+    """Why a host gave no observation, by node."""
+    taken_at: float = 0.0
+    """Monotonic seconds at the *start* of the observation."""
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The member list, from any member that has a quorum behind it; empty without one."""
+        return next((host.members for host in self.hosts.values() if host.serving and host.members), ())
+
+    @property
+    def has_quorum(self) -> bool:
+        """Whether at least one member answered a linearizable read."""
+        return any(host.serving for host in self.hosts.values())
+
+    @property
+    def uncertain(self) -> tuple[str, ...]:
+        """Nodes that may have a quorum behind them although we cannot see it.
+
+        systemd calls them ready, so they once had one; whoever has lost it says so by naming
+        no leader. Anything else (a refused login, a late answer) is unknown.
+        """
+        return tuple(
+            name
+            for name, host in sorted(self.hosts.items())
+            if host.unit.running
+            and host.unit.active == "active"
+            and not host.serving
+            and not (host.endpoint and host.endpoint.leader == 0)
+        )
+
+    @property
+    def leader(self) -> str | None:
+        """The node that leads, or None if none of ours says so of itself."""
+        for node, host in self.hosts.items():
+            if host.endpoint and host.endpoint.leader and host.endpoint.leader == host.endpoint.member_id:
+                return node
+        return None
+
+    @property
+    def cluster_ids(self) -> dict[int, tuple[str, ...]]:
+        """Every cluster id that answers, with the nodes that gave it."""
+        found: dict[int, tuple[str, ...]] = {}
+        for node, host in sorted(self.hosts.items()):
+            if host.endpoint:
+                found[host.endpoint.cluster_id] = (*found.get(host.endpoint.cluster_id, ()), node)
+        return found
+
+    @property
+    def voters(self) -> tuple[Member, ...]:
+        """Every voting member of the list: dead and unstarted ones count too."""
+        return tuple(member for member in self.members if not member.learner)
+
+    @property
+    def tolerates(self) -> int:
+        """How many more voters may be lost before writes stop; -1 if they have stopped."""
+        if not self.has_quorum:
+            return -1
+        serving = {host.endpoint.member_id for host in self.hosts.values() if host.endpoint and host.serving}
+        alive = sum(member.id in serving for member in self.voters)
+        return alive - quorum(len(self.voters))
+
+    def node_of(self, member: Member) -> str | None:
+        """The node that runs a member, by the id it reports."""
+        for node, host in self.hosts.items():
+            if host.endpoint and host.endpoint.member_id == member.id:
+                return node
+        return None
+
+
+def quorum(voters: int) -> int:
+    """Return the smallest majority of `voters`."""
+    return voters // 2 + 1

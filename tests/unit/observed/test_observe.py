@@ -1,0 +1,406 @@
+"""One round trip to a host: what real hosts said, and what torn or hostile answers become.
+
+The files in `data/` are what the script printed on Debian 12 with etcd 3.6.14: on a fresh
+host, after a deploy, with the two other members stopped, on a stopped member, and where the
+data was wiped, another file put there, a drop-in added and the unit touched.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etcdctl_remote.desired.hostspec import UNIT_PATH
+from etcdctl_remote.desired.model import ClusterSpec, NodeSpec, PathsSpec, PortsSpec, Version
+from etcdctl_remote.errors import Failed
+from etcdctl_remote.observed.observe import ETCDCTL_TIMEOUT, Question, command, observe, parse
+from etcdctl_remote.observed.state import Data, Endpoint, HostState, Marker, Member, PathState, UnitState
+from etcdctl_remote.plan.execute import FRESH
+from etcdctl_remote.remote.host import Command, Result
+
+DATA = Path(__file__).parent / "data"
+CLUSTER_ID, N1, N2, N3 = 0x99820583F50C650A, 0x6AD76D62DA6A0E7E, 0xC15F70BB9A62D935, 0xAE3E67EB6E3CBEC7
+DIGEST = "9a210587452da17ce324af6c8a6c59025fdfa56e9faadc889effb3b340714554"
+ANSWERS = {path.stem: path.read_text("utf-8") for path in sorted(DATA.glob("*.txt"))}
+
+
+def seen(name: str) -> HostState:
+    """Return what a stored answer means."""
+    return parse("n1", ANSWERS[name])
+
+
+def member(name: str, id: int, last: int) -> Member:
+    base = f"https://10.212.158.{last}"
+    return Member(id, name, (f"{base}:2380",), (f"{base}:2379",))
+
+
+def test_a_fresh_host() -> None:
+    """Nothing is there, and everything says so."""
+    found = seen("fresh")
+    assert replace(found, clock=0.0) == HostState("n1", arch="amd64", unit=UnitState(result="success"))
+    assert found.clock == 1795242735.594963345
+
+
+def test_a_deployed_member() -> None:
+    """Everything that decides, from one answer."""
+    found = seen("deployed")
+    assert found.unit == UnitState(
+        "active", "running", "enabled", UNIT_PATH, False, (), "success", 445, DIGEST, "/opt/etcd/v3.6.14/etcd"
+    )
+    assert (found.arch, found.user_exists, found.releases) == ("amd64", True, frozenset({"3.6.14"}))
+    assert (found.data, found.wal, found.dropins_hash) == (Data.MEMBER, Data.ABSENT, "")
+    assert found.marker == Marker("obs", CLUSTER_ID, N1, "n1")
+    assert found.endpoint == Endpoint(CLUSTER_ID, N1, "3.6.14", N1, 2, 8, 8, 20480, 16384, False, 1)
+    assert found.members == (member("n1", N1, 11), member("n3", N3, 13), member("n2", N2, 12))
+    assert found.serving
+    assert (found.endpoint_error, found.members_error) == ("", "")
+
+
+def test_the_paths_of_a_deployed_member() -> None:
+    """Kinds, rights, sums, link targets; the content of what may be shown, and of nothing else."""
+    paths = seen("deployed").paths
+    assert paths["/var/lib/etcd"] == PathState("directory", 0o700, "etcd", "etcd")
+    assert paths["/etc/etcd/pki/current"] == PathState(
+        "link", 0o777, "root", "root", target="37a866c19eae721e"
+    )
+    unit = paths[UNIT_PATH]
+    assert (unit.kind, unit.mode, unit.owner, unit.group) == ("file", 0o644, "root", "root")
+    assert unit.sha256 == "d4db6ad853b32987ac836784abf7c4d07e2e587d00b8e9b10bf6282505a74855"
+    assert unit.text
+    assert "--initial-cluster-state=existing" in unit.text
+    material = {path: state for path, state in paths.items() if path.endswith((".key", ".crt"))}
+    assert len(material) == 8
+    assert all(state.sha256 and state.text is None for state in material.values())
+    assert {state.mode for path, state in material.items() if path.endswith(".key")} == {0o640}
+
+
+def test_a_member_without_a_quorum() -> None:
+    """It answers for itself, without a leader, and no member list can be read: not serving."""
+    found = seen("no-quorum")
+    assert found.endpoint
+    assert (found.endpoint.leader, found.endpoint.errors) == (0, ("etcdserver: no leader",))
+    assert found.members is None
+    assert found.members_error == "context deadline exceeded"
+    assert not found.serving
+    assert found.unit.running
+
+
+def test_a_stopped_member() -> None:
+    """No process, so nothing was asked; the data and the marker are there."""
+    found = seen("stopped")
+    assert not found.unit.running
+    assert found.unit.digest is None
+    assert (found.endpoint, found.members, found.endpoint_error) == (None, None, "")
+    assert (found.data, found.marker) == (Data.MEMBER, Marker("obs", CLUSTER_ID, N2, "n2"))
+
+
+def test_a_wiped_member() -> None:
+    """Files that are not etcd's, a marker, a drop-in, a unit that systemd has not read."""
+    found = seen("wiped")
+    assert (found.data, found.marker) == (Data.OTHER, Marker("obs", CLUSTER_ID, N3, "n3"))
+    assert found.unit.needs_reload
+    assert len(found.dropins_hash) == 64
+
+
+# -- torn and hostile ------------------------------------------------------------------------
+
+
+def test_nothing_is_unknown_not_absent() -> None:
+    """An empty answer never looks like an empty data directory."""
+    found = parse("n1", "")
+    assert found.data is Data.UNKNOWN
+    assert (found.endpoint, found.members, found.marker) == (None, None, None)
+    assert not found.serving
+
+
+def test_torn_answers_are_never_wrong() -> None:
+    """Cut off anywhere, nothing is claimed that the whole answer does not say."""
+    whole = seen("deployed")
+    text = ANSWERS["deployed"]
+    for cut in range(0, len(text), 29):
+        found = parse("n1", text[:cut])
+        assert found.data in (Data.UNKNOWN, whole.data)
+        assert found.endpoint in (None, whole.endpoint)
+        assert found.members in (None, whole.members)
+        assert found.releases <= whole.releases
+
+
+def test_a_torn_marker_is_still_a_marker() -> None:
+    """What cannot be read says at least: a member lived here."""
+    text = ANSWERS["deployed"]
+    cut = text.index('"cluster_id"')
+    assert parse("n1", text[:cut]).marker == Marker("", 0, 0, "")
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "7", "null", '{"cluster":"c","cluster_id":"zz","member_id":"1","name":"n"}']
+)
+def test_an_unreadable_marker_belongs_to_nobody(content: str) -> None:
+    """It is neither absent nor ours."""
+    assert parse("n1", f"@@marker\n{content}\n").marker == Marker("", 0, 0, "")
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "@@data\nsoon",
+        "@@unit\nMainPID=many\nActiveState",
+        "@@unit\nMainPID=" + "9" * 5000,
+        "@@host\nx86_64\nyesterday",
+        "@@host\nx86_64\nnan",
+        "@@releases\nx\n/opt/etcd/v3.6.14\n/opt/etcd/v/.complete",
+        "@@stat\n/etc|directory\n/x|directory|999|root|root\n|||||",
+        "@@stat\n/x|regular file|644|root|root\n@@texts\n/x|not base64!\n/y",
+        "@@links\nno bar",
+        "@@sums\nno gap",
+        "@@status\n0",
+        "@@status\n0\n[7]",
+        '@@status\n0\n{"header":1}',
+        "@@members\n0\n[]",
+        '@@members\n0\n{"header":{},"members":null}',
+        "@@members\nboom",
+        '@@members\n1\n{"broken\nError: x\x00y',
+    ],
+)
+def test_hostile_sections(section: str) -> None:
+    """Every section may hold anything: what cannot be read is unknown."""
+    found = parse("n1", section + "\n")
+    assert not found.serving
+    assert found.data is Data.UNKNOWN
+    assert (found.clock, found.unit.pid) == (0.0, 0)
+    assert found.releases == frozenset()
+
+
+NAMES = ["unit", "host", "user", "releases", "data", "process", "marker", "dropins", "stat", "links"]
+NAMES += ["sums", "texts", "status", "members", "end", "other"]
+FRAGMENTS = st.sampled_from(
+    [line for text in ANSWERS.values() for line in text.splitlines() if line and len(line) < 400]
+)
+LINE = FRAGMENTS | st.text(max_size=30) | st.sampled_from(["0", "1", "[]", "null", "{}", "[[", '{"header"'])
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.lists(LINE, max_size=4)), max_size=8))
+@settings(deadline=None, max_examples=150)
+def test_parse_never_fails(sections: list[tuple[str, list[str]]]) -> None:
+    """Arbitrary lines in arbitrary sections give a state, and never one that serves by accident."""
+    text = "".join(f"\n@@{name}\n" + "".join(f"{line}\n" for line in lines) for name, lines in sections)
+    found = parse("n1", text)
+    assert found.node == "n1"
+    assert isinstance(found.data, Data)
+
+
+@given(st.randoms(use_true_random=False), st.sampled_from(sorted(ANSWERS)))
+@settings(deadline=None, max_examples=100)
+def test_shuffled_and_mutated_answers(chance: random.Random, name: str) -> None:
+    """Real answers with lines lost, doubled, swapped or scratched never break the parser."""
+    lines = ANSWERS[name].splitlines()
+    for _ in range(chance.randint(1, 8)):
+        at = chance.randrange(len(lines))
+        change = chance.choice(["drop", "double", "swap", "scratch"])
+        if change == "drop" and len(lines) > 1:
+            del lines[at]
+        elif change == "double":
+            lines.insert(at, lines[at])
+        elif change == "swap":
+            other = chance.randrange(len(lines))
+            lines[at], lines[other] = lines[other], lines[at]
+        elif lines[at]:
+            hit = chance.randrange(len(lines[at]))
+            lines[at] = lines[at][:hit] + chance.choice('{}[]"|@\x00é0') + lines[at][hit + 1 :]
+    assert parse("n1", "\n".join(lines)).node == "n1"
+
+
+# -- asking ----------------------------------------------------------------------------------
+
+NODE = NodeSpec("n1", "h1", address="10.0.0.1")
+
+
+def cluster(paths: PathsSpec | None = None) -> ClusterSpec:
+    return ClusterSpec(
+        "demo", Version(3, 6, 14), (NODE,), Path("i.yaml"), paths=paths or PathsSpec(), ports=PortsSpec(12379)
+    )
+
+
+class Canned:
+    """A host that answers what it was given."""
+
+    name = "n1"
+
+    def __init__(self, stdout: str, stderr: str = "") -> None:
+        self.result = Result(0, stdout.encode(), stderr.encode())
+        self.asked: list[Command] = []
+
+    def run(self, command: Command, stdin: object = b"", **options: object) -> Result:
+        self.asked.append(command)
+        return self.result
+
+
+def asked(host: Canned) -> HostState:
+    return observe(cluster(), Question(NODE, ("/etc/etcd",)), host)  # type: ignore[arg-type]
+
+
+def test_one_round_trip_that_only_reads() -> None:
+    """One command, allowed on a read-only connection; paths and the endpoint are arguments."""
+    stdout, stderr = ANSWERS["deployed"].split("\n@@end\n")
+    host = Canned(stdout + "\n@@end\n", stderr)
+    found = asked(host)
+    (sent,) = host.asked
+    assert not sent.writes
+    assert "https://10.0.0.1:12379" in sent.args
+    assert sent.args[-1] == "/etc/etcd"
+    assert "10.0.0.1" not in sent.script
+    assert replace(found, asked_at=0.0) == seen("deployed")
+    assert found.asked_at > 0
+
+
+def test_a_cut_off_answer_is_refused() -> None:
+    """Without its last line an answer is no answer, whatever the exit code said."""
+    stdout = ANSWERS["deployed"].split("\n@@end\n")[0]
+    with pytest.raises(Failed, match="n1: observe: the answer was cut off after"):
+        asked(Canned(stdout))
+
+
+def test_a_hanging_member_does_not_spoil_the_observation() -> None:
+    """etcdctl gives up before the whole observation is too old to decide anything."""
+    assert FRESH >= ETCDCTL_TIMEOUT + 0.4
+    assert f"{ETCDCTL_TIMEOUT:g}s" in command(cluster(), Question(NODE, ())).args
+
+
+# -- the script itself, in a real shell -------------------------------------------------------
+
+SYSTEMCTL = r"""#!/bin/sh
+printf '%s\n' MainPID=0 Result=success ActiveState=inactive SubState=dead FragmentPath= DropInPaths= \
+  UnitFileState= NeedDaemonReload=no
+"""
+
+
+def script(tmp_path: Path, *paths: Path, wal: Path | None = None) -> HostState:
+    """Run the script here, with a systemctl that knows no unit."""
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    stub = tmp_path / "bin" / "systemctl"
+    stub.write_text(SYSTEMCTL)
+    stub.chmod(0o755)
+    where = PathsSpec(
+        config=f"{tmp_path}/config", data=f"{tmp_path}/data", wal=str(wal) if wal else None, bin="/nowhere"
+    )
+    sent = command(cluster(where), Question(NODE, tuple(str(path) for path in paths)))
+    path = f"{tmp_path}/bin:/usr/bin:/bin"
+    done = subprocess.run(
+        ["sh", "-c", sent.script, "sh", *sent.args],
+        env={"PATH": path, "LC_ALL": "C"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.endswith("\n@@end\n")
+    return parse("n1", done.stdout)
+
+
+def test_the_script_tells_kinds_apart(tmp_path: Path) -> None:
+    """Files, directories, links, links to nothing, things that are not there, odd names."""
+    plain, odd, link, dangling = (tmp_path / name for name in ("plain", "with space|bar", "link", "dangling"))
+    plain.write_text("hello\n")
+    plain.chmod(0o640)
+    odd.write_text("odd\n")
+    link.symlink_to("plain")
+    dangling.symlink_to("nothing")
+    found = script(tmp_path, plain, odd, link, dangling, tmp_path / "absent", tmp_path).paths
+    assert (found[str(plain)].kind, found[str(plain)].mode, found[str(plain)].text) == (
+        "file",
+        0o640,
+        "hello\n",
+    )
+    assert found[str(odd)].kind == "file"
+    assert (found[str(link)].kind, found[str(link)].target, found[str(link)].text) == ("link", "plain", None)
+    assert (found[str(dangling)].kind, found[str(dangling)].target) == ("link", "nothing")
+    assert found[str(tmp_path)].kind == "directory"
+    assert str(tmp_path / "absent") not in found
+
+
+def test_the_script_sends_no_secret_and_no_binary(tmp_path: Path) -> None:
+    """Of keys and certificates only the sum; of a big file too: a foreign binary would be 25 MB."""
+    key, big = tmp_path / "server.key", tmp_path / "etcd"
+    key.write_text("PRIVATE")
+    big.write_bytes(b"\0" * 100_000)
+    found = script(tmp_path, key, big).paths
+    assert found[str(key)].sha256
+    assert found[str(key)].text is None
+    assert found[str(big)].sha256
+    assert found[str(big)].text is None
+
+
+@pytest.mark.parametrize(
+    ("made", "holds"),
+    [
+        ((), Data.ABSENT),
+        (("",), Data.EMPTY),
+        (("lost+found/",), Data.EMPTY),
+        (("member/wal/0-0.wal",), Data.MEMBER),
+        (("member/wal/0-0.wal", "notes"), Data.MEMBER),
+        (("member/",), Data.EMPTY),
+        (("member/wal.tmp/0.tmp",), Data.EMPTY),
+        (("member/snap/db",), Data.EMPTY),
+        (("member/snap/db*16384",), Data.EMPTY),
+        (("member/snap/db*16385",), Data.OTHER),
+        (("member/", "notes"), Data.OTHER),
+        (("moved-aside.20261121T050000/",), Data.EMPTY),
+        (("notes",), Data.OTHER),
+        ((".hidden",), Data.OTHER),
+        (("lost+found/", "x"), Data.OTHER),
+    ],
+)
+def test_the_script_looks_into_the_data_directory(tmp_path: Path, made: tuple[str, ...], holds: Data) -> None:
+    """A member is known by its log; a fresh disk's lost+found is nothing; a database without its
+    log is no member and not nothing, but for one that never held anything.
+    """
+    data = tmp_path / "data"
+    for name in made:
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/") or not name:
+            (data / name).mkdir(exist_ok=True)
+        else:
+            path, _, size = name.partition("*")
+            (data / path).write_bytes(b"x" * int(size or 1))
+    assert script(tmp_path).data is holds
+
+
+@pytest.mark.parametrize(
+    ("made", "holds"),
+    [
+        ("lost+found", Data.EMPTY),
+        ("wal/1-1.wal", Data.MEMBER),
+        ("wal", Data.EMPTY),
+        ("wal.tmp", Data.EMPTY),
+        ("notes", Data.OTHER),
+    ],
+)
+def test_the_script_looks_into_the_wal_directory(tmp_path: Path, made: str, holds: Data) -> None:
+    """Only if there is one of its own; a log that etcd never finished making is none."""
+    wal = tmp_path / "wal"
+    assert script(tmp_path, wal=wal).wal is Data.ABSENT
+    (wal / made).mkdir(parents=True)
+    assert script(tmp_path, wal=wal).wal is holds
+    assert script(tmp_path).wal is Data.ABSENT
+
+
+def test_what_cannot_be_read_is_unknown(tmp_path: Path) -> None:
+    """Neither absent nor empty: a path through a file gives another error than "no such file"."""
+    (tmp_path / "file").touch()
+    assert script(tmp_path, wal=tmp_path / "file" / "wal").wal is Data.UNKNOWN
+
+
+def test_the_script_finds_the_marker(tmp_path: Path) -> None:
+    """Through its link; a link to nothing is a marker too, one that cannot be read."""
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "member").symlink_to("identity")
+    assert script(tmp_path).marker == Marker("", 0, 0, "")
+    text = '{"cluster": "demo", "cluster_id": "c1", "member_id": "a1", "name": "n1"}\n'
+    (config / "identity").write_text(text)
+    assert script(tmp_path).marker == Marker("demo", 0xC1, 0xA1, "n1")
+    (config / "member").unlink()
+    assert script(tmp_path).marker is None
