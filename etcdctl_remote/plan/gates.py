@@ -1,0 +1,126 @@
+"""Statements that must be true before or after a stage. Pure functions of one observation.
+
+Quorum is counted over *all* listed members: dead and unstarted ones too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ..observed.state import ClusterState, quorum
+from .step import Gate
+
+
+def all_serve(nodes: Collection[str]) -> Gate:
+    """Every one of `nodes` answers a linearizable read itself, all in one cluster with a leader."""
+
+    def gate(now: ClusterState) -> str | None:
+        waiting = [why_silent(now, node) for node in sorted(nodes)]
+        silent = [reason for reason in waiting if reason]
+        if silent:
+            return "; ".join(silent)
+        if len(now.cluster_ids) > 1:
+            ids = ", ".join(f"{id:x} on {' '.join(on)}" for id, on in now.cluster_ids.items())
+            return f"more than one cluster answers: {ids}"
+        return None
+
+    return gate
+
+
+def caught_up(nodes: Collection[str], lag: int = 100) -> Gate:
+    """Every one of `nodes` serves and has applied to within `lag` entries of the furthest one."""
+    serve = all_serve(nodes)
+
+    def gate(now: ClusterState) -> str | None:
+        reason = serve(now)
+        if reason:
+            return reason
+        applied = {node: host.endpoint.raft_applied for node, host in now.hosts.items() if host.endpoint}
+        ahead = max(applied.values(), default=0)
+        late = [
+            f"{node} is {ahead - applied[node]} entries behind"
+            for node in nodes
+            if applied[node] < ahead - lag
+        ]
+        return "; ".join(late) or None
+
+    return gate
+
+
+def may_stop(node: str) -> Gate:
+    """The cluster keeps its quorum while `node` is down, counting every listed voter.
+
+    A cluster of one or two voters has no member to spare: it may restart one only while
+    all of them serve, and the plan says that it stops answering meanwhile.
+    """
+
+    def gate(now: ClusterState) -> str | None:
+        voters = now.voters
+        if not voters:
+            return "no member answers a linearizable read: the quorum is lost"
+        if len(now.cluster_ids) > 1:
+            return f"{len(now.cluster_ids)} different clusters answer"
+        alive = {host.endpoint.member_id for host in now.hosts.values() if host.endpoint and host.serving} & {
+            voter.id for voter in voters
+        }
+        if node not in now.hosts:
+            return f"{node}: {now.unreachable.get(node, 'not observed')}"
+        mine = now.hosts[node].endpoint
+        left = alive - {mine.member_id} if mine else alive
+        need = quorum(len(voters)) if len(voters) > 2 else len(voters) - 1
+        if len(left) < need:
+            dead = [f"{voter.name or hex(voter.id)[2:]}" for voter in voters if voter.id not in alive]
+            missing = f" ({', '.join(dead)} not serving)" if dead else ""
+            return f"without {node} only {len(left)} of {len(voters)} voters would serve, {need} are needed{missing}"
+        return None
+
+    return gate
+
+
+def no_quorum(now: ClusterState) -> str | None:
+    """Nobody serves, as far as everybody says: restarting all at once interrupts nobody."""
+    if now.has_quorum:
+        return "the members have elected a leader since the plan was made"
+    if now.uncertain:
+        return f"{', '.join(now.uncertain)} runs, and does not tell whether there is a quorum"
+    return None
+
+
+def nobody_runs(nodes: Collection[str]) -> Gate:
+    """No etcd process is left on any of `nodes`."""
+
+    def gate(now: ClusterState) -> str | None:
+        up = [f"{node}: {now.unreachable[node]}" for node in sorted(nodes) if node in now.unreachable]
+        up += [
+            f"{node}: etcd runs"
+            for node in sorted(nodes)
+            if node in now.hosts and now.hosts[node].unit.running
+        ]
+        return "; ".join(up) or None
+
+    return gate
+
+
+def restarted(node: str, digest: str) -> Gate:
+    """`node` runs with the wanted digest, serves, and has caught up."""
+    ready = caught_up([node])
+
+    def gate(now: ClusterState) -> str | None:
+        host = now.hosts.get(node)
+        if host and host.unit.running and host.unit.digest != digest:
+            return f"{node}: the process still runs with the old configuration"
+        return ready(now)
+
+    return gate
+
+
+def why_silent(now: ClusterState, node: str) -> str | None:
+    """Say why a node does not serve, or None if it does."""
+    host = now.hosts.get(node)
+    if host is None:
+        return f"{node}: {now.unreachable.get(node, 'not observed')}"
+    if host.serving:
+        return None
+    if not host.unit.running:
+        return f"{node}: etcd is {host.unit.active} ({host.unit.sub}, {host.unit.result})"
+    return f"{node}: {host.endpoint_error or host.members_error or 'etcd does not answer yet'}"

@@ -1,0 +1,71 @@
+"""The nouns of a plan: steps, stages, gates. Data and one verb; no dependencies, no rollback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..observed.state import ClusterState
+from ..remote.host import Host
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all) while a step transfers."""
+
+Gate = Callable[[ClusterState], str | None]
+"""A statement about a fresh observation: None while it is true, else the reason it is not."""
+
+
+class Step(Protocol):
+    """One thing done to one host; running it twice does no harm."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def diff(self) -> str:
+        """The change to files as a unified diff; empty if it changes none that may be shown."""
+        ...
+
+    def __str__(self) -> str:
+        """Say it as a present-tense verb phrase: "restart etcd"."""
+        ...
+
+    def run(self, host: Host, progress: Progress) -> None: ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps done side by side on several hosts; one host's steps in their order."""
+
+    title: str
+    steps: tuple[Step, ...]
+    gate: Gate | None = None
+    """Must hold on a fresh observation right before the first step, or the run stops."""
+    until: Gate | None = None
+    """Awaited after the last step: the stage is done once it holds."""
+    deadline: float = 120.0
+    """Seconds to wait for `until`."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts touched, in order of first mention."""
+        return tuple(dict.fromkeys(step.host for step in self.steps))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages in order, computed before anything is touched. Falsy when nothing is to do."""
+
+    title: str
+    stages: tuple[Stage, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the operator should know before saying yes."""
+
+    def __bool__(self) -> bool:
+        return any(stage.steps for stage in self.stages)
+
+    @property
+    def changes(self) -> int:
+        """How many steps the plan has."""
+        return sum(len(stage.steps) for stage in self.stages)
