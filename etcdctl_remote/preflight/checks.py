@@ -1,0 +1,91 @@
+"""Preflight: everything that can spoil a deploy, found before the first change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..desired.model import ClusterSpec
+from ..errors import CommandFailed, Problem, Refused
+from ..observed.findings import Finding, Result
+from ..pki.generation import Generation
+from ..remote.fleet import Fleet
+from ..remote.host import Host
+from . import facts as look
+from .disk import measure
+from .facts import Facts
+from .judge import judge
+from .network import probe
+from .reach import reach
+
+
+def run(
+    cluster: ClusterSpec, generation: Generation, fleet: Fleet, *, network: bool = True, disk: bool = False
+) -> tuple[Finding, ...]:
+    """Run all checks on the fleet's hosts at once: facts, then the network, then the disks.
+
+    A host that fails to answer is a finding. `disk` measures fsync latency, which takes up to
+    2 s and writes a temporary file.
+    """
+    told = _facts(cluster, fleet)
+    found = [*told.failed, *judge(cluster, generation, told.facts)]
+    if network and told.facts:
+        seen = probe(cluster, generation, fleet, told.facts)
+        found += reach(cluster, generation, told.facts, seen)
+    if disk:
+        found += measure(cluster, fleet)
+    order = {node.name: number for number, node in enumerate(cluster.nodes)}
+    return tuple(sorted(found, key=lambda finding: order.get(finding.node, len(order))))
+
+
+def forbidding(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Keep what makes a deploy pointless or unsafe: every failure."""
+    return tuple(finding for finding in findings if finding.result is Result.FAIL)
+
+
+def refuse_failing(
+    cluster: ClusterSpec, generation: Generation, fleet: Fleet, *, network: bool = True
+) -> tuple[Finding, ...]:
+    """Run the checks that can forbid a deploy; Refused lists every failure of every node at once.
+
+    Members that run prove their network themselves: then `network=False` looks at the hosts only.
+    """
+    found = run(cluster, generation, fleet, network=network)
+    bad = forbidding(found)
+    if bad:
+        seen: dict[str, list[str]] = {}
+        for finding in bad:
+            seen.setdefault(finding.node, []).append(f"{finding.check}: {finding.message}")
+        raise Refused(
+            f"{cluster.name} cannot be deployed as things are; nothing was changed",
+            "mend what each line names; `check` shows everything that was looked at",
+            {node: "\n      ".join(lines) for node, lines in seen.items()},
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _Told:
+    facts: dict[str, Facts]
+    failed: tuple[Finding, ...]
+
+
+def _facts(cluster: ClusterSpec, fleet: Fleet) -> _Told:
+    """Ask every host; one that does not let us become root or does not answer is a finding."""
+
+    def ask(host: Host) -> Facts:
+        return look.ask(cluster, cluster.node(host.name), host)
+
+    answers = fleet.spread(fleet.hosts, ask)
+    facts = {name: answer for name, answer in answers.items() if isinstance(answer, Facts)}
+    failed = tuple(
+        _failure(name, answer) for name, answer in answers.items() if isinstance(answer, Exception)
+    )
+    return _Told(facts, failed)
+
+
+def _failure(node: str, error: Exception) -> Finding:
+    if not isinstance(error, Problem):
+        return Finding(node, "facts", Result.FAIL, f"{type(error).__name__}: {error}")
+    check = "facts" if isinstance(error, CommandFailed) else "sudo" if "sudo" in error.message else "ssh"
+    return Finding(node, check, Result.FAIL, error.message + (f" → {error.hint}" if error.hint else ""))
