@@ -1,0 +1,27 @@
+"""Preflight: look for everything that can spoil a deploy, before it does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..errors import Problem, Unreachable
+from ..observed.findings import Finding, Result
+from ..preflight import checks
+from .session import Session
+
+
+def check(session: Session) -> tuple[Finding, ...]:
+    """Run every check on every node; an unreachable node is a finding, not the end."""
+    lost = tuple(
+        Finding(name, "ssh", Result.FAIL, _line(problem)) for name, problem in session.unreachable.items()
+    )
+    if not session.fleet.hosts:
+        return lost
+    known = tuple(node for node in session.cluster.nodes if node.address)
+    seen = replace(session, cluster=replace(session.cluster, nodes=known))
+    return (*lost, *checks.run(seen.cluster, seen.prepare(), seen.fleet, network=True, disk=True))
+
+
+def _line(problem: Problem) -> str:
+    kind = "" if isinstance(problem, Unreachable) else f"{type(problem).__name__}: "
+    return f"{kind}{problem.message}" + (f" → {problem.hint}" if problem.hint else "")

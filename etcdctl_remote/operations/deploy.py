@@ -1,0 +1,328 @@
+"""Bring every host to what the inventory says.
+
+The first start is together: etcd is ready only once a quorum is, so a serial start would
+hang. Every later restart is rolling, one member at a time, the leader last. Dangers, and
+what is done about them:
+
+- A data directory that is not this cluster's: refused, never touched.
+- A member whose data is gone: refused. Started again under its old id it would have
+  forgotten its votes and what it acknowledged; it must be replaced.
+- An empty host beside a cluster that has already elected a leader is never "new" unless
+  the cluster itself still waits for its first start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ..acquire import Archive, acquire
+from ..desired.model import NodeSpec
+from ..desired.spec import HostSpec
+from ..errors import Failed
+from ..observed.state import ClusterState, Data, HostState, quorum
+from ..plan import gates
+from ..plan.reconcile import files
+from ..plan.step import Gate, Plan, Stage, Step
+from ..plan.steps import CreateUser, InstallRelease, InstallUnit, MoveLeader, RestartEtcd, StartEtcd
+from .consent import Consent
+from .refusals import lost_quorum, refuse_unsafe
+from .session import Session, cache_dir, resolved
+from .wish import Wish, as_paths, formed
+
+SETTLE = 10.0
+"""Seconds for an election that is under way: up to two election timeouts, and some more."""
+
+ROUNDS = 2
+"""How often what is left after a run is done as well, before it is an error."""
+
+START_DEADLINE = 60.0
+"""Seconds for a first election among members that all started: it takes one or two."""
+
+RESTART_DEADLINE = 300.0
+"""Seconds for one member to come back: a large database takes its time to load."""
+
+
+def deploy(session: Session, consent: Consent) -> Plan:
+    """Deploy, and return the plan that was carried out (or would be, in a dry run)."""
+    cluster = resolved(session.cluster)
+    generation = session.prepare()
+    want = Wish(cluster, generation, {})
+    now = _settled(want, session)
+    refuse_unsafe(want, now)
+    want = replace(want, archives=_archives(session, want, now, consent.dry_run))
+    todo = plan(want, now)
+    if todo and not consent.dry_run:
+        from ..preflight import checks
+
+        checks.refuse_failing(cluster, generation, session.fleet, network=not formed(now))
+    if not todo or not consent.given(todo):
+        return todo
+    session.save(generation)
+    session.execute(todo)
+    _prove(want, session)
+    return todo
+
+
+def _settled(want: Wish, session: Session) -> ClusterState:
+    """Observe; while members run but elect nobody yet, look again for a few seconds.
+
+    A restart that a former run left behind, or a host that just booted, is no lost quorum.
+    """
+    end = time.monotonic() + SETTLE
+    while True:
+        now = session.observe(_paths(want))
+        running = sum(host.unit.running for host in now.hosts.values())
+        electing = formed(now) and not now.has_quorum and running >= quorum(len(want.cluster.nodes))
+        if not electing or time.monotonic() > end:
+            return now
+        time.sleep(0.3)
+
+
+def _paths(want: Wish) -> dict[str, tuple[str, ...]]:
+    """Name the paths whose state decides anything, by node."""
+    specs = [want.spec(node, HostState(node.name), formed=True) for node in want.cluster.nodes]
+    return {
+        spec.node: tuple(item.path for group in (spec.dirs, spec.files, spec.links) for item in group)
+        for spec in specs
+    }
+
+
+def _archives(session: Session, want: Wish, now: ClusterState, dry_run: bool) -> Mapping[str, Archive]:
+    """Get the release for every architecture that some host still lacks it for."""
+    version = want.cluster.version
+    lacking = {host.arch for host in now.hosts.values() if str(version) not in host.releases}
+    if dry_run:
+        return {arch: Archive(Path(f"etcd-v{version}-linux-{arch}.tar.gz"), "", 0) for arch in lacking}
+    return {
+        arch: acquire(want.cluster.release, version, arch, cache_dir(), session.ways.tell)
+        for arch in sorted(lacking)
+    }
+
+
+def _prove(want: Wish, session: Session) -> None:
+    """Observe again: success is said only when nothing is left to do.
+
+    What happened meanwhile may have left something: systemd tried a crashed member again just
+    before its new unit was loaded, say. That is done as well, behind the same gates.
+    """
+    want = replace(want, generation=session.prepare())
+    for _ in range(ROUNDS):
+        left = plan(want, _settled(want, session))
+        if not left:
+            return
+        session.ways.tell(f"hosts changed meanwhile: {left.changes} more steps")
+        session.execute(left)
+    if left := plan(want, _settled(want, session)):
+        steps = {step.host: str(step) for stage in left.stages for step in stage.steps}
+        raise Failed(
+            "the deploy ran, but not everything is as wanted", "run it again; it goes on from here", steps
+        )
+
+
+def plan(want: Wish, now: ClusterState) -> Plan:
+    """Compute the steps of a deploy, or refuse and say what was seen."""
+    refuse_unsafe(want, now)
+    if not formed(now):
+        return together(want, now)
+    if now.has_quorum:
+        return rolling(want, now)
+    return revive(want, now)
+
+
+def together(want: Wish, now: ClusterState) -> Plan:
+    """Install everywhere, start all at once, then make sure nobody can ever be new again."""
+    before = {node.name: want.spec(node, now.hosts[node.name], formed=False) for node in want.cluster.nodes}
+    install = [step for node in want.cluster.nodes for step in _install(want, before[node.name], now)]
+    start = [step for name, spec in before.items() for step in _start(spec, now.hosts[name])]
+    record: list[Step] = []
+    for node in want.cluster.nodes:
+        host = _as_written(now.hosts[node.name], before[node.name])
+        record += [
+            _said_shortly(step) for step in files(want.spec(node, now.hosts[node.name], formed=True), host)
+        ]
+    names = [node.name for node in want.cluster.nodes]
+    stages = (
+        Stage("Install on all hosts", tuple(install)),
+        Stage(
+            "Start all members together",
+            tuple(start),
+            gate=_still_unformed(now),
+            until=gates.all_serve(names),
+            deadline=START_DEADLINE,
+        ),
+        Stage("Record the membership on all hosts", tuple(record)),
+    )
+    return Plan(_title(want), tuple(stage for stage in stages if stage.steps), want.cluster.warnings)
+
+
+def rolling(want: Wish, now: ClusterState) -> Plan:
+    """Write what needs no restart side by side; restart what does one by one, leader last."""
+    waiting = [node for node in want.cluster.nodes if _awaits_first_start(now, node, want)]
+    settled = [node for node in want.cluster.nodes if node not in waiting]
+    specs = {
+        node.name: want.spec(node, now.hosts[node.name], formed=node in settled)
+        for node in want.cluster.nodes
+    }
+    names = [node.name for node in want.cluster.nodes]
+    down = [node for node in want.cluster.nodes if not now.hosts[node.name].unit.running]
+    restart = [node for node in settled if node not in down and _needs_restart(specs[node.name], now)]
+    quiet = [node for node in want.cluster.nodes if node not in restart]
+    stages = [
+        Stage("Write files", tuple(step for node in quiet for step in _install(want, specs[node.name], now))),
+        Stage(
+            "Start the members that are down",
+            tuple(StartEtcd(node.name) for node in down),
+            until=gates.all_serve([node.name for node in down]),
+            deadline=RESTART_DEADLINE,
+        ),
+    ]
+    for node in sorted(restart, key=lambda node: (node.name == now.leader, node.name)):
+        stages += _restart(want, node, _install(want, specs[node.name], now), now)
+    if waiting:
+        record = [
+            step
+            for node in waiting
+            for step in files(
+                want.spec(node, now.hosts[node.name], formed=True),
+                _as_written(now.hosts[node.name], specs[node.name]),
+            )
+        ]
+        stages.append(Stage("Record the membership", tuple(record), gate=gates.all_serve(names)))
+    return Plan(_title(want), tuple(stage for stage in stages if stage.steps), _notes(want, restart))
+
+
+def revive(want: Wish, now: ClusterState) -> Plan:
+    """Repair members that cannot serve because of what deploy itself writes.
+
+    Without a quorum there is nothing to keep alive; data directories stay as they are. When
+    no file is to be mended this is not deploy's business, and it says whose it is.
+    """
+    specs = {node.name: want.spec(node, now.hosts[node.name], formed=True) for node in want.cluster.nodes}
+    install = [step for node in want.cluster.nodes for step in _install(want, specs[node.name], now)]
+    stale = [
+        name for name, spec in specs.items() if now.hosts[name].unit.running and _needs_restart(spec, now)
+    ]
+    gone = any(host.data is not Data.MEMBER for host in now.hosts.values())
+    if gone or not (install or stale) or (stale and now.uncertain):
+        raise lost_quorum(want, now)
+    start = [step for name, spec in specs.items() for step in _start(spec, now.hosts[name])]
+    stages = (
+        Stage("Write files", tuple(install)),
+        Stage(
+            "Start the members",
+            tuple(start),
+            gate=gates.no_quorum if stale else None,
+            until=gates.all_serve([node.name for node in want.cluster.nodes]),
+            deadline=RESTART_DEADLINE,
+        ),
+    )
+    note = "no quorum was seen: nothing that answers is interrupted"
+    return Plan(_title(want), tuple(stage for stage in stages if stage.steps), (*want.cluster.warnings, note))
+
+
+def _install(want: Wish, spec: HostSpec, now: ClusterState) -> list[Step]:
+    host = now.hosts[spec.node]
+    steps: list[Step] = []
+    if not host.user_exists:
+        steps.append(CreateUser(spec.node, want.cluster.user, want.cluster.paths.data))
+    version = str(want.cluster.version)
+    if version not in host.releases:
+        archive = want.archives[host.arch]
+        steps.append(InstallRelease(spec.node, version, archive.path, archive.sha256, archive.size))
+    return steps + files(spec, host)
+
+
+def _start(spec: HostSpec, host: HostState) -> list[Step]:
+    """Start what does not run; restart what runs with something else than we wrote."""
+    if not host.unit.running:
+        return [StartEtcd(spec.node)]
+    return [RestartEtcd(spec.node)] if host.unit.digest != spec.digest else []
+
+
+def _restart(want: Wish, node: NodeSpec, install: Iterable[Step], now: ClusterState) -> list[Stage]:
+    """Write one member's files and hand leadership over, then restart it: the gate is asked anew.
+
+    Writing and moving take their time, and moving makes an election of its own.
+    """
+    may_stop = gates.may_stop(node.name)
+    others = [voter for voter in now.voters if voter.started and now.node_of(voter) not in (None, node.name)]
+    told = now.hosts[node.name].told
+    prepare = [*install]
+    if others and told:
+        prepare.append(MoveLeader(node.name, others[0].name, others[0].id, told.argv))
+    digest = want.spec(node, now.hosts[node.name], formed=True).digest
+    return [
+        Stage(f"Prepare {node.name}", tuple(prepare), gate=may_stop),
+        Stage(
+            f"Restart {node.name}",
+            (RestartEtcd(node.name),),
+            gate=may_stop,
+            until=gates.restarted(node.name, digest),
+            deadline=RESTART_DEADLINE,
+        ),
+    ]
+
+
+def _needs_restart(spec: HostSpec, now: ClusterState) -> bool:
+    """Observed, never remembered: the digest in the running process's own environment."""
+    return now.hosts[spec.node].unit.digest != spec.digest
+
+
+def _awaits_first_start(now: ClusterState, node: NodeSpec, want: Wish) -> bool:
+    """A founding member that never started: listed under the id bootstrap gave it, no data, no marker."""
+    host = now.hosts[node.name]
+    if host.data is Data.MEMBER or host.marker:
+        return False
+    founding = want.bootstrap_ids(node)[1]
+    return any(member.id == founding and not member.started for member in now.members)
+
+
+def _still_unformed(now: ClusterState) -> Gate:
+    """Nobody has become a member, and no data has come or gone, since the plan was made.
+
+    The question may have stood unanswered for an hour: absence is proven when it is acted on.
+    """
+
+    def blank(data: Data) -> bool:
+        return data in (Data.ABSENT, Data.EMPTY)
+
+    def gate(later: ClusterState) -> str | None:
+        if formed(later):
+            return "the members have elected a leader since the plan was made"
+        for name, host in now.hosts.items():
+            found = later.hosts.get(name)
+            if found is None:
+                return f"{name}: {later.unreachable.get(name, 'not observed')}"
+            for before, after in ((host.data, found.data), (host.wal, found.wal)):
+                if before is not after and not (blank(before) and blank(after)):
+                    return f"{name}: its data directory was {before} and is {after} now"
+        return None
+
+    return gate
+
+
+def _as_written(host: HostState, spec: HostSpec) -> HostState:
+    """Imagine the host after its files were written: what the next stage starts from."""
+    unit = replace(host.unit, enabled="enabled", needs_reload=False)
+    return replace(host, paths={**host.paths, **as_paths(spec)}, user_exists=True, unit=unit)
+
+
+def _said_shortly(step: Step) -> Step:
+    """Replace the diff of a unit that is not there yet by what will change in it."""
+    if isinstance(step, InstallUnit):
+        return replace(step, diff=f"{step.unit.path}: --initial-cluster-state=new → existing")
+    return step
+
+
+def _title(want: Wish) -> str:
+    return f"deploy {want.cluster.name}: etcd {want.cluster.version} on {len(want.cluster.nodes)} nodes"
+
+
+def _notes(want: Wish, restart: list[NodeSpec]) -> tuple[str, ...]:
+    if restart and len(want.cluster.nodes) <= 2:
+        note = "the cluster stops answering while a member restarts: it has none to spare"
+        return (*want.cluster.warnings, note)
+    return want.cluster.warnings

@@ -1,0 +1,110 @@
+"""Ask each member, on its own node, to do a linearizable read. Only observes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ..desired.model import NodeSpec, url
+from ..errors import Problem, Unreachable
+from ..observed import etcdctl
+from ..observed.etcdctl import argv
+from ..observed.report import EndpointHealth, Health
+from ..observed.state import Endpoint
+from ..remote.host import Command, Host
+from .session import Session
+
+TIMEOUT = 5
+"""Seconds: etcdctl's own default for one command."""
+_STATUS = "\n@@status\n"
+_SCRIPT = r"""
+[ -x "$1" ] || { echo "etcd is not installed here: invoke deploy" >&2; exit 127; }
+"$@" health || exit
+printf '\n@@status\n'
+"$@" status 2>/dev/null || :
+"""
+_ALARM = re.compile(r"alarm:(\w+)")
+
+
+def health(session: Session) -> Health:
+    """Check every member of the inventory; an unreachable node is unhealthy, never left out."""
+    if not session.fleet.hosts:
+        raise Unreachable(
+            "no node can be reached", "", {n: p.message for n, p in session.unreachable.items()}
+        )
+    answers = session.fleet.each(lambda host: _ask(session, host), doing="health")
+    said = {name: told for name, (_, told) in answers.items() if told}
+    different = _clusters(said)
+    endpoints = tuple(
+        _judged(answers[node.name][0], said.get(node.name), different)
+        if node.name in answers
+        else _lost(session, node)
+        for node in session.cluster.nodes
+    )
+    return Health(session.cluster.name, endpoints)
+
+
+def _clusters(said: Mapping[str, Endpoint]) -> str:
+    """Say who is in which cluster; nothing where all are in the same one, as they should be."""
+    members: dict[int, list[str]] = {}
+    for name, told in said.items():
+        members.setdefault(told.cluster_id, []).append(name)
+    shown = "; ".join(f"{id:x}: {', '.join(sorted(names))}" for id, names in sorted(members.items()))
+    return f"the members are in different clusters ({shown})" if len(members) > 1 else ""
+
+
+def _judged(found: EndpointHealth, told: Endpoint | None, different: str) -> EndpointHealth:
+    """A read that went through is not enough: with an alarm there are no writes.
+
+    etcdctl 3.4 does not look at alarms, and none looks at the others' cluster.
+    """
+    alarms = dict.fromkeys(_ALARM.findall(" ".join(told.errors if told else ())))
+    alarm = f"active alarm: {', '.join(alarms)}; see `status`" if alarms else ""
+    wrong = "; ".join(each for each in (alarm, different if told else "") if each)
+    return replace(found, healthy=False, error=wrong) if found.healthy and wrong else found
+
+
+def _ask(session: Session, host: Host) -> tuple[EndpointHealth, Endpoint | None]:
+    """Ask for a read, and where it went through for the member's own status, in one round trip."""
+    node = session.cluster.node(host.name)
+    command = (
+        *argv(session.cluster, node),
+        f"--command-timeout={TIMEOUT}s",
+        "-w",
+        "json",
+        "endpoint",
+    )
+    try:
+        result = host.run(
+            Command(_SCRIPT, command, about="health", writes=False, timeout=TIMEOUT + 10), check=False
+        )
+    except Problem as problem:
+        lost = EndpointHealth(node.name, session.cluster.client_url(node), False, None, problem.message)
+        return lost, None
+    answer, _, status = result.text.partition(_STATUS)
+    return _read(session, node, answer, result.stderr.decode("utf-8", "replace")), _status(status)
+
+
+def _status(answer: str) -> Endpoint | None:
+    """Read the status; None where it was not told: with auth it may be denied."""
+    try:
+        return etcdctl.endpoint(answer)
+    except ValueError:
+        return None
+
+
+def _read(session: Session, node: NodeSpec, answer: str, stderr: str) -> EndpointHealth:
+    endpoint = session.cluster.client_url(node)
+    try:
+        return EndpointHealth(node.name, endpoint, *etcdctl.health(answer))
+    except ValueError:
+        return EndpointHealth(node.name, endpoint, False, None, etcdctl.error_line(stderr) or "no answer")
+
+
+def _lost(session: Session, node: NodeSpec) -> EndpointHealth:
+    problem = session.unreachable.get(node.name)
+    endpoint = (
+        session.cluster.client_url(node) if node.address else url(node.host, session.cluster.ports.client)
+    )
+    return EndpointHealth(node.name, endpoint, False, None, problem.message if problem else "unreachable")

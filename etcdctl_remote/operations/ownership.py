@@ -1,0 +1,51 @@
+"""Whose a host is, by what the host itself says. Pure.
+
+A task that stops, starts or removes an etcd must know that it is this cluster's: the same
+host may be named in two inventories, or run an etcd that somebody set up by hand.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..desired.hostspec import UNIT_PATH
+from ..desired.identity import Marker
+from ..desired.model import ClusterSpec
+from ..observed.state import Data, HostState
+
+
+def identity_path(cluster: ClusterSpec) -> str:
+    """Name the file that says whose member a host is; it is there before the first start."""
+    return f"{cluster.paths.config}/identity"
+
+
+def token_of(host: HostState) -> str | None:
+    """Read the cluster token from the installed unit; two clusters of one name differ in it."""
+    unit = host.paths.get(UNIT_PATH)
+    found = re.search(r"--initial-cluster-token=([^\s\"'\\]+)", unit.text or "") if unit else None
+    return found[1] if found else None
+
+
+def named(cluster: ClusterSpec, host: HostState) -> bool:
+    """Whether the host says that it belongs to a cluster of this name."""
+    if host.marker:
+        return host.marker.cluster == cluster.name
+    identity = host.paths.get(identity_path(cluster))
+    try:
+        return Marker.decode((identity.text or "").encode()).cluster == cluster.name if identity else False
+    except ValueError:
+        return False
+
+
+def ours(cluster: ClusterSpec, host: HostState, token: str | None) -> bool:
+    """Whether the host belongs to the very cluster this laptop deployed, so that it may be touched.
+
+    The token is random and made once, so the unit that carries it says so. Where there is no
+    unit (a deploy cut off early) or no token of our own (the certs folder is elsewhere), the
+    name has to do; but never for data.
+    """
+    if token is None:
+        return named(cluster, host)
+    if token_of(host) is None:
+        return named(cluster, host) and host.data is not Data.MEMBER
+    return token_of(host) == token

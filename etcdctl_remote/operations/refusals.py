@@ -1,0 +1,264 @@
+"""What makes a deploy unsafe: all of it at once, each with the host and what was seen. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from ..desired.hostspec import UNIT_PATH
+from ..desired.model import ClusterSpec
+from ..errors import Refused, Unreachable
+from ..observed.state import ClusterState, Data, HostState, quorum
+from ..plan import gates
+from .ownership import token_of
+from .wish import Wish
+
+
+def refuse_unsafe(want: Wish, now: ClusterState) -> None:
+    """Refuse foreign data, another cluster, wiped members, version and membership differences."""
+    refuse_unseen(now)
+    checks: tuple[Callable[[Wish, ClusterState], Mapping[str, str]], ...] = (
+        _lost_store,
+        _foreign_process,
+        _foreign_data,
+        _other_cluster,
+        _wiped,
+        _moved,
+        _linked,
+        _blinded,
+        _other_version,
+        _strangers,
+    )
+    seen: dict[str, list[str]] = {}
+    for check in checks:
+        for host, what in check(want, now).items():
+            seen.setdefault(host, []).append(what)
+    if len(now.cluster_ids) > 1:
+        for id, nodes in now.cluster_ids.items():
+            for node in nodes:
+                seen.setdefault(node, []).append(f"answers as a member of cluster {id:x}")
+    if seen:
+        raise Refused(
+            f"deploy to {want.cluster.name} would be unsafe; nothing was changed",
+            "each line names what to do",
+            {host: "; ".join(what) for host, what in sorted(seen.items())},
+        )
+
+
+def refuse_unseen(now: ClusterState) -> None:
+    """Go no further when a host was lost since we connected: nothing is known of it."""
+    if now.unreachable:
+        lost = {host: why.removeprefix(f"{host}: ") for host, why in sorted(now.unreachable.items())}
+        raise Unreachable("not every host could be observed; nothing was changed", "run the task again", lost)
+
+
+def _lost_store(want: Wish, now: ClusterState) -> dict[str, str]:
+    """A new CA for a cluster that exists would lock everybody out."""
+    if not want.generation.new_authorities:
+        return {}
+    return {
+        name: f"is a member of {host.marker.cluster}, but there is no CA on this laptop: "
+        f"put the certs/{want.cluster.name} folder it was deployed with beside the inventory"
+        for name, host in now.hosts.items()
+        if host.marker
+    }
+
+
+def _foreign_process(want: Wish, now: ClusterState) -> dict[str, str]:
+    return {
+        name: f"etcd runs from a unit that is not ours ({host.unit.fragment}, {host.unit.program}): "
+        "stop and disable it first, or take it out of the inventory"
+        for name, host in now.hosts.items()
+        if host.unit.running and host.unit.digest is None and token_of(host) != want.generation.token
+    }
+
+
+def _foreign_data(want: Wish, now: ClusterState) -> dict[str, str]:
+    seen = {}
+    for name, host in now.hosts.items():
+        for path, data in data_paths(want.cluster, host):
+            ours = host.marker is not None or token_of(host) == want.generation.token
+            if data is Data.UNKNOWN:
+                seen[name] = f"did not tell what {path} holds: look there, then run the task again"
+            elif data is Data.OTHER and host.marker is None:
+                seen[name] = f"{path} holds files that are not etcd's: empty it or choose another paths.data"
+            elif data is Data.MEMBER and not ours:
+                seen[name] = (
+                    f"{path} holds the data of an etcd that is not ours: move it away or choose another path"
+                )
+    return seen
+
+
+def _other_cluster(want: Wish, now: ClusterState) -> dict[str, str]:
+    seen = {}
+    for name, host in now.hosts.items():
+        marker, token = host.marker, token_of(host)
+        if marker and marker.cluster != want.cluster.name:
+            seen[name] = (
+                f"is a member of the cluster {marker.cluster}: not {want.cluster.name}"
+                if marker.cluster
+                else f"{want.cluster.paths.config}/identity is gone or unreadable, so nobody knows whose member "
+                "it is: put the file back, or write it anew with the ids that `status` shows"
+            )
+        elif marker and marker.name != name:
+            seen[name] = (
+                f"is the member {marker.name}, not {name}: was the inventory renamed? put the old name back"
+            )
+        elif marker and host.endpoint and host.endpoint.cluster_id != marker.cluster_id:
+            seen[name] = (
+                f"answers as cluster {host.endpoint.cluster_id:x}, its marker says {marker.cluster_id:x}"
+            )
+        elif host.data is Data.MEMBER and token and token != want.generation.token:
+            seen[name] = (
+                f"its unit has the cluster token {token}, ours is {want.generation.token}: another cluster, "
+                "or the certs folder is not the one it was deployed with"
+            )
+    return seen
+
+
+_HOLDS = {
+    Data.ABSENT: "is absent",
+    Data.EMPTY: "is empty",
+    Data.OTHER: "holds files, but no log of etcd's",
+    Data.UNKNOWN: "cannot be read",
+}
+
+
+def _wiped(want: Wish, now: ClusterState) -> dict[str, str]:
+    """Members whose data or log is gone: by their own marker, or, reinstalled, by the member list."""
+    paths, seen = want.cluster.paths, {}
+    for name, host in now.hosts.items():
+        gone = [(paths.data, host.data)] if host.data is not Data.MEMBER else []
+        gone += [(paths.wal, host.wal)] if paths.wal and host.wal is not Data.MEMBER else []
+        id = host.marker.member_id if host.marker else _published(want, now, name)
+        if gone and id is not None:
+            lost = " and ".join(f"{path} {_HOLDS[data]}" for path, data in gone)
+            seen[name] = (
+                f"was member {id:x}, but {lost}: a member without its data must be replaced, never started "
+                "(replace-node: coming); if its disk is only not mounted, mount it"
+            )
+    return seen
+
+
+def _moved(want: Wish, now: ClusterState) -> dict[str, str]:
+    """A member's data stays where it is: at a new place it would be a member without its data."""
+    paths, seen = want.cluster.paths, {}
+    for name, host in now.hosts.items():
+        if host.told is None or Data.MEMBER not in (host.data, host.wal):
+            continue
+        unit = host.paths.get(UNIT_PATH)
+        user = re.search(r"^User=(\S+)$", unit.text or "", re.M) if unit else None
+        differences = (
+            ("paths.data", host.told.data, paths.data),
+            ("paths.wal", host.told.wal, paths.wal or ""),
+            ("paths.config", host.told.config, paths.config),
+            ("user", user[1] if user else want.cluster.user, want.cluster.user),
+        )
+        moved = [f"{key} is {is_ or 'not set'} there" for key, is_, wanted in differences if is_ != wanted]
+        if moved:
+            seen[name] = (
+                f"{', '.join(moved)}: a member that has data keeps these; put them back in the inventory, "
+                "or `destroy` first if the cluster was never used"
+            )
+    return seen
+
+
+def _linked(want: Wish, now: ClusterState) -> dict[str, str]:
+    """A data directory behind a link: what it holds and what is renamed would be two things."""
+    places = [path for path in (want.cluster.paths.data, want.cluster.paths.wal) if path]
+    return {
+        name: f"{path} is a symbolic link to {host.paths[path].target}: name the directory itself in `paths`"
+        for name, host in now.hosts.items()
+        for path in places
+        if path in host.paths and host.paths[path].kind == "link"
+    }
+
+
+def _blinded(want: Wish, now: ClusterState) -> dict[str, str]:
+    """Without the digest in its environment nobody knows what a process was started with."""
+    return {
+        name: f"etcd runs without ETCDCTL_REMOTE_DIGEST in its environment: a drop-in clears it "
+        f"({' '.join(host.unit.dropins)}); take the empty `Environment=` out of it"
+        for name, host in now.hosts.items()
+        if host.unit.running
+        and host.unit.digest is None
+        and token_of(host) == want.generation.token
+        and host.unit.dropins
+    }
+
+
+def _published(want: Wish, now: ClusterState, name: str) -> int | None:
+    """Return the id of the listed member at a node's peer URL, if it has ever been ready."""
+    peer = want.cluster.peer_url(want.cluster.node(name))
+    return next((m.id for m in now.members if peer in m.peer_urls and m.client_urls), None)
+
+
+def _other_version(want: Wish, now: ClusterState) -> dict[str, str]:
+    link = f"{want.cluster.paths.bin}/etcd"
+    seen = {}
+    for name, host in now.hosts.items():
+        installed = host.unit.program or (host.paths[link].target if link in host.paths else None) or ""
+        found = re.fullmatch(r"/opt/etcd/v([0-9.]+)/etcd.*", installed)
+        if host.data is Data.MEMBER and found and found[1] != str(want.cluster.version):
+            seen[name] = (
+                f"runs etcd {found[1]}, the inventory wants {want.cluster.version}: that is upgrade's task (coming)"
+            )
+    return seen
+
+
+def _strangers(want: Wish, now: ClusterState) -> dict[str, str]:
+    """Nodes that are no member, and members that are in no inventory."""
+    if not now.members:
+        return {}
+    wanted = {want.cluster.peer_url(node): node.name for node in want.cluster.nodes}
+    listed = {peer: member for member in now.members for peer in member.peer_urls}
+    seen = {
+        name: f"{peer} is no member of the cluster: that is add-node's task (coming)"
+        for peer, name in wanted.items()
+        if peer not in listed
+    }
+    for peer, member in listed.items():
+        name = wanted.get(peer)
+        if (
+            name
+            and not member.started
+            and _fresh(now, name)
+            and member.id != want.bootstrap_ids(want.cluster.node(name))[1]
+        ):
+            seen[name] = (
+                f"is listed as member {member.id:x}, which somebody added and nobody started: "
+                "that is add-node's task (coming)"
+            )
+        if name is None:
+            seen[member.name or f"{member.id:x}"] = (
+                f"member {member.id:x} at {peer} is in no inventory: that is remove-node's task (coming)"
+            )
+    return seen
+
+
+def _fresh(now: ClusterState, name: str) -> bool:
+    return now.hosts[name].data is not Data.MEMBER and now.hosts[name].marker is None
+
+
+def data_paths(cluster: ClusterSpec, host: HostState) -> tuple[tuple[str, Data], ...]:
+    """Name the directories the host's data states are about: the installed etcd's, else the wanted."""
+    data, wal = (
+        (host.told.data, host.told.wal) if host.told else (cluster.paths.data, cluster.paths.wal or "")
+    )
+    return ((data, host.data), (wal, host.wal)) if wal else ((data, host.data),)
+
+
+def lost_quorum(want: Wish, now: ClusterState) -> Refused:
+    """Say who is silent and why, and whose task that is; what cannot be told is said to be so."""
+    silent = {name: gates.why_silent(now, name) for name in sorted(now.hosts)}
+    reasons = {name: reason.removeprefix(f"{name}: ") for name, reason in silent.items() if reason}
+    if now.uncertain:
+        return Refused(
+            f"{want.cluster.name}: it cannot be told whether there is a quorum; nothing was changed",
+            "`health` and `logs` tell more; a client certificate, a permission or time may be missing",
+            reasons,
+        )
+    alive = sum(host.data is Data.MEMBER for host in now.hosts.values())
+    enough = alive >= quorum(len(want.cluster.nodes))
+    hint = "invoke start" if enough else "restore from a backup (restore: coming)"
+    return Refused(f"{want.cluster.name} has lost its quorum; nothing was changed", hint, reasons)

@@ -1,0 +1,133 @@
+"""What an operation works with: its cluster, the hosts, the certificates, the journal.
+
+An operation never learns how these were made: see `etcdctl_remote.session`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..desired.model import ClusterSpec
+from ..errors import Failed, Problem, gather
+from ..observed.observe import Question, observe
+from ..observed.state import ClusterState, HostState
+from ..plan.events import Event, Listener
+from ..plan.execute import Executor
+from ..plan.journal import Journal
+from ..plan.step import Plan
+from ..remote.host import Host
+from ..secret import Secret
+
+if TYPE_CHECKING:
+    from ..pki.generation import Generation
+    from ..remote.fleet import Fleet
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a session meets its surroundings; a test or a script replaces what it needs."""
+
+    tell: Callable[[str], None] = lambda line: None
+    """Shows one line of progress outside a plan: "connecting to 3 hosts"."""
+    password: Callable[[str], Secret] | None = None
+    """Asks for a password or a passphrase; None where nobody can be asked."""
+    listen: Listener = lambda event: None
+    """Follows a plan's events: a progress display."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One task's view of its cluster."""
+
+    cluster: ClusterSpec
+    fleet: Fleet
+    journal: Journal | None
+    ways: Ways
+    unreachable: Mapping[str, Problem] = field(default_factory=dict)
+    still_ours: Callable[[], None] = lambda: None
+    """Raises when the lock on some host was lost."""
+
+    def prepare(self) -> Generation:
+        """Work out the certificates in memory: what exists, and what would be issued."""
+        from ..pki.store import Store
+
+        return Store.beside(self.cluster).prepare(self.cluster, datetime.now(UTC))
+
+    def held(self) -> Generation | None:
+        """Read the certificates this laptop holds, as they are; None if there are none."""
+        from ..pki.store import Store
+
+        return Store.beside(self.cluster).load()
+
+    def save(self, generation: Generation) -> None:
+        """Make prepared certificates the current ones."""
+        from ..pki.store import Store
+
+        Store.beside(self.cluster).save(generation)
+
+    def observe(self, paths: Mapping[str, Sequence[str]] | None = None) -> ClusterState:
+        """Observe every connected host at once; a host that fails to answer is unreachable.
+
+        `paths` names the paths whose state is wanted, by node.
+        """
+        began = time.monotonic()
+        asked = paths or {}
+
+        def ask(host: Host) -> HostState:
+            question = Question(self.cluster.node(host.name), tuple(asked.get(host.name, ())))
+            return observe(self.cluster, question, host)
+
+        answers = self.fleet.spread(self.fleet.hosts, ask)
+        bugs = {
+            name: e for name, e in answers.items() if isinstance(e, Exception) and not isinstance(e, Problem)
+        }
+        if bugs:
+            raise gather(bugs, "observe")
+        lost = {name: problem.message for name, problem in self.unreachable.items()}
+        lost |= {name: answer.message for name, answer in answers.items() if isinstance(answer, Problem)}
+        hosts = {name: answer for name, answer in answers.items() if isinstance(answer, HostState)}
+        return ClusterState(hosts, lost, began)
+
+    def execute(self, plan: Plan) -> None:
+        """Run a plan: journal, progress, gates."""
+
+        def tell(event: Event) -> None:
+            if self.journal:
+                self.journal(event)
+            self.ways.listen(event)
+
+        if self.journal:
+            self.journal.plan(plan)
+        Executor(self.fleet, self.observe, tell, self.explain, self.still_ours).execute(plan)
+
+    def explain(self, now: ClusterState, reason: str) -> Problem:
+        """Read the journals of members that do not serve, and say what stands there."""
+        from ..plan.explain import explain, journal_command, journal_lines
+
+        silent = [name for name, host in now.hosts.items() if not host.serving]
+        try:
+            found = self.fleet.each(
+                lambda host: journal_lines(host.run(journal_command(), check=False).text), hosts=silent
+            )
+        except Problem:
+            found = {}
+        return explain(now, reason, found)
+
+
+def cache_dir() -> Path:
+    """Return the folder on this laptop where releases are kept between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "etcdctl-remote" / "releases"
+
+
+def resolved(cluster: ClusterSpec) -> ClusterSpec:
+    """Return the cluster if every address is known; Failed names those that are not."""
+    missing = [node.name for node in cluster.nodes if node.address is None]
+    if missing:
+        raise Failed(f"the addresses of {', '.join(missing)} are not known", "make those hosts reachable")
+    return cluster

@@ -1,0 +1,106 @@
+"""Start or stop all members. Stopping all stops whatever depends on etcd: it is asked for."""
+
+from __future__ import annotations
+
+from ..desired.hostspec import UNIT_PATH
+from ..desired.model import ClusterSpec
+from ..errors import Refused
+from ..observed.state import ClusterState, Data, HostState, quorum
+from ..plan import gates
+from ..plan.step import Plan, Stage
+from ..plan.steps import StartEtcd, StopEtcd
+from .consent import Consent
+from .ownership import identity_path, ours
+from .refusals import refuse_unseen
+from .session import Session
+
+DEADLINE = 300.0
+"""Seconds for all members to serve again: large databases take their time to load."""
+
+
+def start(session: Session, consent: Consent) -> Plan:
+    """Start every member that has its data and does not run."""
+    todo = plan_start(session.cluster, _observe(session), _token(session))
+    if todo and consent.given(todo):
+        session.execute(todo)
+    return todo
+
+
+def stop(session: Session, consent: Consent) -> Plan:
+    """Stop every member that runs. Nothing is lost; nothing is answered until `start`."""
+    todo = plan_stop(session.cluster, _observe(session), _token(session))
+    if todo and consent.given(todo):
+        session.execute(todo)
+    return todo
+
+
+def _observe(session: Session) -> ClusterState:
+    paths = (identity_path(session.cluster), UNIT_PATH)
+    return session.observe({node.name: paths for node in session.cluster.nodes})
+
+
+def _token(session: Session) -> str | None:
+    held = session.held()
+    return held.token if held else None
+
+
+def plan_start(cluster: ClusterSpec, now: ClusterState, token: str | None = None) -> Plan:
+    """Start who can be: a majority is enough, and a host that cannot be reached must not prevent it.
+
+    A member without its data is never started: it could bootstrap, or join having forgotten.
+    """
+    if not now.hosts:
+        refuse_unseen(now)
+    able = {name: host for name, host in now.hosts.items() if not _unsafe(cluster, host, token)}
+    left_out = {name: _unsafe(cluster, host, token) for name, host in now.hosts.items() if name not in able}
+    left_out |= {name: why.removeprefix(f"{name}: ") for name, why in now.unreachable.items()}
+    if not able:
+        raise Refused(f"no node of {cluster.name} has a member to start", "invoke deploy", left_out)
+    if len(able) < quorum(len(cluster.nodes)):
+        raise Refused(
+            f"only {len(able)} of {len(cluster.nodes)} members of {cluster.name} could run: that is no quorum",
+            "make the other hosts reachable; a cluster that has lost most of its data is restored (coming)",
+            left_out,
+        )
+    down = [name for name, host in sorted(able.items()) if not host.unit.running]
+    stage = Stage(
+        "Start all members together",
+        tuple(StartEtcd(name) for name in down),
+        until=gates.all_serve(tuple(able)),
+        deadline=DEADLINE,
+    )
+    notes = tuple(f"{name} is not started: {why}" for name, why in sorted(left_out.items()))
+    return Plan(f"start {cluster.name}", (stage,) if down else (), notes)
+
+
+def _unsafe(cluster: ClusterSpec, host: HostState, token: str | None) -> str:
+    if host.data is not Data.MEMBER:
+        return f"its data directory is {host.data}: deploy tells what to do"
+    return "" if ours(cluster, host, token) else f"the etcd that is installed there is not {cluster.name}'s"
+
+
+def plan_stop(cluster: ClusterSpec, now: ClusterState, token: str | None = None) -> Plan:
+    """Stop all at once: no order keeps a quorum when everybody goes."""
+    refuse_unseen(now)
+    up = {
+        name: host
+        for name, host in sorted(now.hosts.items())
+        if host.unit.active not in ("inactive", "failed")
+    }
+    strangers = {
+        name: f"runs an etcd that is not {cluster.name}'s ({host.unit.fragment})"
+        for name, host in up.items()
+        if not ours(cluster, host, token)
+    }
+    if strangers:
+        raise Refused(
+            "this inventory does not own every etcd it names", "take those nodes out of it", strangers
+        )
+    stage = Stage(
+        "Stop all members", tuple(StopEtcd(name) for name in up), until=gates.nobody_runs(tuple(up))
+    )
+    note = (
+        f"every client of {cluster.name} stops working: a Kubernetes control plane turns read-only "
+        "or dead, Patroni demotes its primary; nothing is lost, and `start` brings it back"
+    )
+    return Plan(f"stop {cluster.name}", (stage,) if up else (), (note,))

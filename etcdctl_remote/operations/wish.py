@@ -1,0 +1,73 @@
+"""What a deploy wants, and what it imagines: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..acquire import Archive
+from ..desired.hostspec import host_spec
+from ..desired.identity import Marker, cluster_id, member_id
+from ..desired.model import ClusterSpec, NodeSpec
+from ..desired.spec import HostSpec
+from ..observed.state import ClusterState, HostState, PathState
+from ..pki.generation import Generation
+
+
+@dataclass(frozen=True)
+class Wish:
+    """All that a plan is computed from, besides the observation."""
+
+    cluster: ClusterSpec
+    generation: Generation
+    archives: Mapping[str, Archive]
+    """The release archive by architecture; only where a host lacks it."""
+
+    def spec(self, node: NodeSpec, now: HostState, *, formed: bool) -> HostSpec:
+        """Say what the host should look like: before the cluster exists, or from then on."""
+        return host_spec(
+            self.cluster,
+            node,
+            pki=self.generation.node_files(node.name),
+            token=self.generation.token,
+            state="existing" if formed else "new",
+            member=self._marker(node, now),
+            dropins=now.dropins_hash,
+            arch=now.arch,
+        )
+
+    def _marker(self, node: NodeSpec, now: HostState) -> bytes:
+        """Remember the ids the member reports; before it runs, those bootstrap will give it."""
+        if now.endpoint:
+            ids = now.endpoint.cluster_id, now.endpoint.member_id
+        elif now.marker:
+            ids = now.marker.cluster_id, now.marker.member_id
+        else:
+            ids = self.bootstrap_ids(node)
+        return Marker(self.cluster.name, f"{ids[0]:x}", f"{ids[1]:x}", node.name).encode()
+
+    def bootstrap_ids(self, node: NodeSpec) -> tuple[int, int]:
+        """Return the cluster id and the member id that etcd derives from peer URLs and token."""
+        token = self.generation.token
+        members = {n.name: member_id([self.cluster.peer_url(n)], token) for n in self.cluster.nodes}
+        return cluster_id(list(members.values())), members[node.name]
+
+
+def formed(now: ClusterState) -> bool:
+    """Whether this cluster has ever had a leader: from then on nobody is new.
+
+    systemd marks a host the first time etcd is ready there, which needs a quorum. So data
+    without a marker means: started, and still waiting for its first quorum.
+    """
+    return any(host.marker or (host.endpoint and host.endpoint.leader) for host in now.hosts.values())
+
+
+def as_paths(spec: HostSpec) -> dict[str, PathState]:
+    """Say how an observation sees a host that is exactly as wanted."""
+    paths = {d.path: PathState("directory", d.mode, d.owner, d.group) for d in spec.dirs}
+    for link in spec.links:
+        paths[link.path] = PathState("link", 0o777, "root", "root", target=link.target)
+    for file in spec.files:
+        text = None if file.secret else file.data.decode("utf-8", "replace")
+        paths[file.path] = PathState("file", file.mode, file.owner, file.group, file.sha256, text)
+    return paths

@@ -1,0 +1,159 @@
+"""The composition root: inventory, hosts, lock, journal, made into the `Session` of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from .desired import inventory
+from .desired.model import ClusterSpec
+from .errors import Failed, Problem, UsageError, gather
+from .operations.session import Session, Ways
+from .plan.journal import Journal, beside, operator
+from .remote.host import Command, Host
+
+if TYPE_CHECKING:
+    from .remote.fleet import Fleet
+
+Mode = Literal["read", "command", "change"]
+
+_ADDRESSES = """
+command -v ip >/dev/null || { echo "there is no ip command" >&2; exit 1; }
+ip -o addr show dev "$1" scope global 2>/dev/null
+exit 0
+"""
+_PASSING = frozenset({"secondary", "deprecated", "temporary", "dadfailed"})
+"""Marks of an address that may be gone tomorrow, or is somebody else's to move."""
+
+
+@contextmanager
+def session(
+    path: Path,
+    task: str,
+    mode: Mode = "read",
+    *,
+    partial: bool = False,
+    ways: Ways | None = None,
+    arguments: Mapping[str, object] | None = None,
+) -> Iterator[Session]:
+    """Connect to all hosts of an inventory, in one of three modes.
+
+    `read`: the connections refuse every command that could change a host. `command`: they do
+    not, and the journal is kept. `change`: moreover the lock is taken on every host.
+
+    `partial` goes on when some hosts are unreachable, or lack the interface they are named by,
+    and names them in the session; otherwise one of them ends the task.
+    """
+    ways = ways or Ways()
+    cluster = inventory.load(path)
+    journal = Journal(beside(path), warn=ways.tell) if mode != "read" else None
+    with _journaled(journal), ExitStack() as stack:
+        if journal:
+            journal.start(task, cluster.name, dict(arguments or {}))
+        from .remote.fleet import Fleet
+
+        fleet, unreachable = Fleet.connect(
+            cluster, read_only=mode == "read", require_all=not partial, password=ways.password, tell=ways.tell
+        )
+        stack.callback(fleet.close)
+        session = Session(cluster, fleet, journal, ways)
+        if mode == "change":
+            from .remote.lock import hold
+
+            lock = stack.enter_context(hold(fleet, operator(), task))
+            session = replace(session, still_ours=lock.require)
+        addresses, silent = _interfaces(cluster, fleet, partial=partial)
+        if silent:
+            fleet = replace(
+                fleet, hosts={name: host for name, host in fleet.hosts.items() if name not in silent}
+            )
+        yield replace(
+            session,
+            cluster=cluster.with_addresses(addresses),
+            fleet=fleet,
+            unreachable={**unreachable, **silent},
+        )
+
+
+@contextmanager
+def _journaled(journal: Journal | None) -> Iterator[None]:
+    """Write how the run ended, whatever ended it."""
+    try:
+        yield
+    except Problem as problem:
+        if journal:
+            journal.end(problem.exit_code, str(problem))
+        raise
+    except KeyboardInterrupt:
+        if journal:
+            journal.end(130, "interrupted")
+        raise
+    except BaseException as error:
+        if journal:
+            journal.end(1, f"{type(error).__name__}: {error}")
+        raise
+    if journal:
+        journal.end(0)
+
+
+def _interfaces(
+    cluster: ClusterSpec, fleet: Fleet, *, partial: bool = False
+) -> tuple[dict[str, str], dict[str, Problem]]:
+    """Read the addresses of nodes that name an interface instead; with `partial`, why some have none."""
+    asked = [node.name for node in cluster.nodes if node.interface and node.name in fleet.hosts]
+
+    def address(host: Host) -> str:
+        interface = cluster.node(host.name).interface or ""
+        about = f"read the address of {interface}"
+        command = Command(_ADDRESSES, (interface,), about=about, writes=False, root=False)
+        found = candidates(host.run(command).text)
+        if len(found) != 1:
+            raise _undecided(host.name, interface, found)
+        return found[0]
+
+    if not asked:
+        return {}, {}
+    if not partial:
+        return fleet.each(address, hosts=asked, doing="read interface addresses"), {}
+    answers = fleet.spread({name: fleet.hosts[name] for name in asked}, address)
+    failures = {name: answer for name, answer in answers.items() if isinstance(answer, Exception)}
+    if not all(isinstance(error, Problem) for error in failures.values()):
+        raise gather(failures, "read interface addresses")
+    silent = {name: _no_usage(error) for name, error in failures.items() if isinstance(error, Problem)}
+    return {name: answer for name, answer in answers.items() if isinstance(answer, str)}, silent
+
+
+def candidates(listed: str) -> list[str]:
+    """Keep the addresses a member can be known by, in the kernel's order; IPv4 before IPv6.
+
+    An address without a network beside one that has one is a virtual one: it floats.
+    """
+    found: dict[str, list[tuple[str, bool]]] = {"inet": [], "inet6": []}
+    for line in listed.splitlines():
+        words = line.partition("\\")[0].split()
+        if len(words) > 3 and words[2] in found and not _PASSING & set(words):
+            address, _, prefix = words[3].partition("/")
+            found[words[2]].append((address, prefix not in ("", "32", "128")))
+    family = found["inet"] or found["inet6"]
+    networked = [address for address, network in family if network]
+    return networked or [address for address, _ in family]
+
+
+def _undecided(node: str, interface: str, found: list[str]) -> UsageError:
+    if found:
+        return UsageError(
+            f"{node}: the interface {interface} has several addresses: {', '.join(found)}",
+            f"say which one by nodes.{node}.address instead of `interface`",
+        )
+    return UsageError(
+        f"{node}: the interface {interface} does not exist or has no lasting global address",
+        f"`ip addr` on {node} lists them; mend nodes.{node}.interface or give an address",
+    )
+
+
+def _no_usage(problem: Problem) -> Problem:
+    """An interface that is down does not make the task's arguments wrong."""
+    return Failed(problem.message, problem.hint) if isinstance(problem, UsageError) else problem

@@ -1,0 +1,369 @@
+"""The planner of deploy, against a world with physics."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from etcdctl_remote.acquire import Archive
+from etcdctl_remote.desired import inventory
+from etcdctl_remote.errors import Refused
+from etcdctl_remote.operations.deploy import plan
+from etcdctl_remote.operations.wish import Wish
+from etcdctl_remote.pki.store import Store
+from etcdctl_remote.plan.step import Plan
+from etcdctl_remote.plan.steps import RestartEtcd, StartEtcd
+from tests.unit.operations.world import Crash, Machine, World, run
+
+INVENTORY = """
+cluster: demo
+version: "3.6.14"
+nodes: {{{nodes}}}
+settings: {{{settings}}}
+"""
+
+
+def wish(tmp_path: Path, size: int = 3, settings: str = "") -> Wish:
+    """A wish for n1 … nN; the certificates are the same for the same folder."""
+    nodes = ", ".join(f"n{i}: 10.0.0.{i}" for i in range(1, size + 1))
+    text = INVENTORY.format(nodes=nodes, settings=settings)
+    cluster = inventory.parse(text, tmp_path / "inventory.yaml")
+    store = Store(tmp_path / "certs")
+    generation = store.prepare(cluster, datetime(2026, 11, 21, tzinfo=UTC))
+    store.save(generation)
+    generation = store.prepare(cluster, datetime(2026, 11, 21, tzinfo=UTC))
+    return Wish(cluster, generation, {"amd64": Archive(Path("etcd.tar.gz"), "0" * 64, 1)})
+
+
+def bare(want: Wish) -> World:
+    """Fresh hosts."""
+    return World({node.name: Machine(node.name, want.cluster.peer_url(node)) for node in want.cluster.nodes})
+
+
+def deployed(want: Wish) -> World:
+    """Hosts after a deploy, with a write that was acknowledged."""
+    world = bare(want)
+    run(plan(want, world.observe()), world)
+    world.write("first")
+    return world
+
+
+def restarts(todo: Plan) -> list[str]:
+    """Hosts in the order in which they are restarted."""
+    return [step.host for stage in todo.stages for step in stage.steps if isinstance(step, RestartEtcd)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_converges_and_then_plans_nothing(tmp_path: Path, size: int) -> None:
+    """A deploy brings fresh hosts to a serving cluster, and the second plan is empty."""
+    want = wish(tmp_path, size)
+    world = bare(want)
+    run(plan(want, world.observe()), world)
+    assert world.has_quorum()
+    assert all(machine.marker for machine in world.machines.values())
+    assert all(machine.flag("initial-cluster-state") == "existing" for machine in world.machines.values())
+    assert not plan(want, world.observe())
+
+
+def test_first_start_is_together(tmp_path: Path) -> None:
+    """All members are started in one stage: a serial start would hang without a quorum."""
+    todo = plan(wish(tmp_path), bare(wish(tmp_path)).observe())
+    starting = [stage for stage in todo.stages if any(isinstance(step, StartEtcd) for step in stage.steps)]
+    assert [stage.hosts for stage in starting] == [("n1", "n2", "n3")]
+
+
+@pytest.mark.parametrize(("size", "seed"), [(1, 0), (3, 0), (3, 1), (3, 2), (5, 3)])
+def test_interrupted_after_every_step_the_rest_is_planned(tmp_path: Path, size: int, seed: int) -> None:
+    """Killed after any number of steps, in any order of hosts, running again converges."""
+    want = wish(tmp_path, size)
+    total = plan(want, bare(want).observe()).changes
+    order = shuffled(seed)
+    for cut in range(total + 1):
+        world = bare(want)
+        world.budget = cut
+        if cut < total:
+            with pytest.raises(Crash):
+                run(plan(want, world.observe()), world, order)
+        if world.has_quorum():
+            world.write("between")
+        world.budget = None
+        run(plan(want, world.observe()), world, order)
+        assert not plan(want, world.observe()), f"not converged after a kill at step {cut}"
+        assert world.has_quorum()
+        assert all(machine.log == world.acknowledged for machine in world.machines.values())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_interrupted_twice(tmp_path: Path, seed: int) -> None:
+    """Two kills at any two places still converge."""
+    want = wish(tmp_path)
+    order = shuffled(seed)
+    for first, second in itertools.product(range(0, 18, 2), range(0, 18, 3)):
+        world = bare(want)
+        for cut in (first, second):
+            world.budget = cut
+            try:
+                run(plan(want, world.observe()), world, order)
+            except Crash:
+                continue
+        world.budget = None
+        run(plan(want, world.observe()), world, order)
+        assert not plan(want, world.observe()), (first, second)
+
+
+def test_a_changed_setting_restarts_one_at_a_time_leader_last(tmp_path: Path) -> None:
+    """Followers first, the leader last, and never more than one member down."""
+    world = deployed(wish(tmp_path))
+    world.leader = "n2"
+    world.forget()
+    want = wish(tmp_path, settings="heartbeat-interval: 200, election-timeout: 2000")
+    todo = plan(want, world.observe())
+    assert restarts(todo) == ["n1", "n3", "n2"]
+    run(todo, world)
+    assert world.lowest_alive == 2
+    assert not plan(want, world.observe())
+
+
+def test_interrupted_rolling_restart_goes_on_where_it_was(tmp_path: Path) -> None:
+    """After a kill at any step of a rolling change, only what is left is restarted."""
+    changed = "heartbeat-interval: 200, election-timeout: 2000"
+    first = deployed(wish(tmp_path))
+    total = plan(wish(tmp_path, settings=changed), first.observe()).changes
+    for cut in range(total):
+        world = deployed(wish(tmp_path))
+        want = wish(tmp_path, settings=changed)
+        world.forget(budget=cut)
+        with pytest.raises(Crash):
+            run(plan(want, world.observe()), world)
+        world.budget = None
+        run(plan(want, world.observe()), world)
+        assert world.lowest_alive == 2
+        assert {machine.starts for machine in world.machines.values()} == {2}, "each restarted exactly once"
+        assert not plan(want, world.observe())
+
+
+def test_a_file_written_before_a_crash_still_leads_to_the_restart(tmp_path: Path) -> None:
+    """Restart is observed, never remembered: the running process tells what it started with."""
+    world = deployed(wish(tmp_path))
+    want = wish(tmp_path, settings="heartbeat-interval: 200, election-timeout: 2000")
+    spec = want.spec(want.cluster.node("n3"), world.observe().hosts["n3"], formed=True)
+    world.write_files("n3", spec.files)
+    assert "n3" in restarts(plan(want, world.observe()))
+
+
+def test_a_new_leaf_needs_no_restart(tmp_path: Path) -> None:
+    """Certificates are switched under a running member: etcd reads them at each handshake."""
+    world = deployed(wish(tmp_path))
+    want = wish(tmp_path)
+    renewed = Store(tmp_path / "certs").prepare(want.cluster, datetime(2028, 1, 1, tzinfo=UTC))
+    assert renewed.issued
+    todo = plan(replace(want, generation=renewed), world.observe())
+    assert todo
+    assert not restarts(todo)
+
+
+def test_reordering_the_inventory_is_no_change(tmp_path: Path) -> None:
+    """The order of nodes carries no meaning."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    turned = replace(want.cluster, nodes=tuple(reversed(want.cluster.nodes)))
+    assert not plan(replace(want, cluster=turned), world.observe())
+
+
+def test_a_changed_dropin_is_taken_into_account(tmp_path: Path) -> None:
+    """The operator's own drop-in changes what etcd starts with: a rolling restart."""
+    want = wish(tmp_path)
+    now = deployed(want).observe()
+    hosts = {
+        name: replace(host, dropins_hash="abc" if name == "n1" else "") for name, host in now.hosts.items()
+    }
+    assert restarts(plan(want, replace(now, hosts=hosts))) == ["n1"]
+
+
+def test_a_closed_gate_refuses(tmp_path: Path) -> None:
+    """With one of three members down, nobody else is restarted."""
+    world = deployed(wish(tmp_path))
+    want = wish(tmp_path, settings="heartbeat-interval: 200, election-timeout: 2000")
+    todo = plan(want, world.observe())
+    world.stop("n3")
+    with pytest.raises(Refused, match="without n2 only 1 of 3 voters would serve"):
+        run(todo, world)
+    assert {machine.starts for machine in world.machines.values()} == {1}
+
+
+def test_a_member_that_is_down_is_started(tmp_path: Path) -> None:
+    """Starting a member that has its data never needs a gate."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    world.stop("n2")
+    run(plan(want, world.observe()), world)
+    assert world.machines["n2"].running
+    assert not plan(want, world.observe())
+
+
+# -- refusals --------------------------------------------------------------------------------
+
+
+def refused(want: Wish, world: World) -> Refused:
+    """The refusal; nothing may have been done."""
+    before = list(world.done)
+    with pytest.raises(Refused) as caught:
+        plan(want, world.observe())
+    assert world.done == before
+    return caught.value
+
+
+def test_refuses_a_wiped_member(tmp_path: Path) -> None:
+    """A member whose data is gone is never started again."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    world.machines["n2"].log = None
+    world.stop("n2")
+    assert "must be replaced" in refused(want, world).hosts["n2"]
+
+
+def test_refuses_hosts_that_lost_everything(tmp_path: Path) -> None:
+    """Two of three hosts reinstalled from scratch must not bootstrap beside the third."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    for name in ("n2", "n3"):
+        world.machines[name] = Machine(name, world.machines[name].peer)
+    world.settle()
+    problem = refused(want, world)
+    assert {"n2", "n3"} <= set(problem.hosts)
+
+
+def test_refuses_a_host_that_was_reinstalled(tmp_path: Path) -> None:
+    """Nothing on it says so, but the others list it as a member that was ready once."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    world.machines["n2"] = Machine("n2", world.machines["n2"].peer)
+    world.settle()
+    assert "must be replaced" in refused(want, world).hosts["n2"]
+
+
+def test_refuses_foreign_data(tmp_path: Path) -> None:
+    """A data directory with other files is never touched, and every host is named at once."""
+    want = wish(tmp_path)
+    world = bare(want)
+    world.machines["n1"].foreign = world.machines["n3"].foreign = True
+    assert set(refused(want, world).hosts) == {"n1", "n3"}
+
+
+def test_refuses_data_of_another_etcd(tmp_path: Path) -> None:
+    """etcd data without our marker or our unit is not ours."""
+    want = wish(tmp_path)
+    world = bare(want)
+    world.machines["n2"].log = ["somebody's"]
+    assert "not ours" in refused(want, world).hosts["n2"]
+
+
+def test_refuses_another_version(tmp_path: Path) -> None:
+    """A version difference is upgrade's task."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    newer = replace(want.cluster, version=replace(want.cluster.version, patch=15))
+    assert "upgrade" in refused(replace(want, cluster=newer), world).hosts["n1"]
+
+
+def test_refuses_membership_differences(tmp_path: Path) -> None:
+    """A node that is no member, and a member that is in no inventory, name their tasks."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    fewer = replace(want.cluster, nodes=want.cluster.nodes[:2])
+    gone = World({name: world.machines[name] for name in ("n1", "n2", "n3")}, world.acknowledged, True, "n1")
+    now = gone.observe()
+    with pytest.raises(Refused) as caught:
+        plan(replace(want, cluster=fewer), replace(now, hosts={n: now.hosts[n] for n in ("n1", "n2")}))
+    assert "remove-node" in caught.value.hosts["n3"]
+
+
+@pytest.mark.parametrize("change", ["data", "wal", "config", "user"])
+def test_refuses_to_move_what_a_member_keeps(tmp_path: Path, change: str) -> None:
+    """At a new place a member would be one without its data, and never start again."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    if change == "user":
+        moved = replace(want.cluster, user="other")
+    else:
+        moved = replace(want.cluster, paths=replace(want.cluster.paths, **{change: "/elsewhere"}))
+    problem = refused(replace(want, cluster=moved), world)
+    assert all(f"{change} is" in seen for seen in problem.hosts.values())
+
+
+def test_another_client_port_is_a_rolling_restart(tmp_path: Path) -> None:
+    """What runs is asked where it listens now, not where it will: the quorum is not lost."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    moved = replace(want, cluster=replace(want.cluster, ports=replace(want.cluster.ports, client=12379)))
+    todo = plan(moved, world.observe())
+    assert len(restarts(todo)) == 3
+    assert len([stage for stage in todo.stages if stage.title.startswith("Restart")]) == 3
+    run(todo, world)
+    assert not plan(moved, world.observe())
+
+
+def test_refuses_a_member_that_was_added_by_hand(tmp_path: Path) -> None:
+    """Listed under an id that bootstrap did not give: starting it as new would be another member."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    peer = world.machines["n3"].peer
+    world.machines["n3"] = Machine("n3", peer)
+    now = world.observe()
+    added = tuple(
+        replace(member, id=0xABC, name="", client_urls=()) if peer in member.peer_urls else member
+        for member in now.members
+    )
+    hosts = {name: replace(host, members=added if host.members else None) for name, host in now.hosts.items()}
+    with pytest.raises(Refused) as caught:
+        plan(want, replace(now, hosts=hosts))
+    assert "add-node" in caught.value.hosts["n3"]
+
+
+def test_refuses_a_lost_quorum(tmp_path: Path) -> None:
+    """Two of three stopped: deploy says what it saw and whose task that is."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    world.stop("n2")
+    world.stop("n3")
+    problem = refused(want, world)
+    assert "lost its quorum" in problem.message
+    assert "invoke start" in problem.hint
+    assert {"n2", "n3"} <= set(problem.hosts)
+
+
+def test_mends_a_bad_setting_that_cost_the_quorum(tmp_path: Path) -> None:
+    """When the files themselves are to be mended, deploy does it: data stays where it is."""
+    world = deployed(wish(tmp_path))
+    world.stop("n2")
+    world.stop("n3")
+    want = wish(tmp_path, settings="heartbeat-interval: 200, election-timeout: 2000")
+    run(plan(want, world.observe()), world)
+    assert world.has_quorum()
+    assert all(machine.log == ["first"] for machine in world.machines.values())
+    assert not plan(want, world.observe())
+
+
+def test_refuses_when_the_certificates_are_gone_from_the_laptop(tmp_path: Path) -> None:
+    """A new CA for a cluster that exists would lock everybody out."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    fresh = Store(tmp_path / "other").prepare(want.cluster, datetime(2026, 11, 21, tzinfo=UTC))
+    problem = refused(replace(want, generation=fresh), world)
+    assert all("no CA on this laptop" in seen for seen in problem.hosts.values())
+
+
+def shuffled(seed: int) -> Callable[[Collection[str]], Sequence[str]]:
+    """An order of hosts that changes from stage to stage, the same for the same seed."""
+    chance = random.Random(seed)  # noqa: S311
+
+    def order(hosts: Collection[str]) -> Sequence[str]:
+        return chance.sample(sorted(hosts), len(hosts))
+
+    return order

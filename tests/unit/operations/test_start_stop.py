@@ -1,0 +1,192 @@
+"""The planners of start and stop, against a world with physics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from etcdctl_remote.errors import Refused, Unreachable
+from etcdctl_remote.observed.state import ClusterState
+from etcdctl_remote.operations.ownership import identity_path
+from etcdctl_remote.operations.start_stop import plan_start, plan_stop
+from etcdctl_remote.operations.wish import Wish
+from etcdctl_remote.plan.step import Plan
+from tests.unit.operations.test_deploy import bare, deployed, wish
+from tests.unit.operations.test_destroy import another
+from tests.unit.operations.world import Crash, Machine, World, run
+
+
+def seen(want: Wish, world: World) -> ClusterState:
+    """What the operations ask for."""
+    return world.observe({name: (identity_path(want.cluster),) for name in world.machines})
+
+
+def starting(want: Wish, world: World) -> Plan:
+    return plan_start(want.cluster, seen(want, world))
+
+
+def stopping(want: Wish, world: World) -> Plan:
+    return plan_stop(want.cluster, seen(want, world))
+
+
+def hosts(todo: Plan) -> list[str]:
+    return [step.host for stage in todo.stages for step in stage.steps]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_stop_and_start(tmp_path: Path, size: int) -> None:
+    """All down, all up, nothing lost; done twice each is nothing to do."""
+    want = wish(tmp_path, size)
+    world = deployed(want)
+    todo = stopping(want, world)
+    assert "every client of demo stops working" in todo.notes[0]
+    run(todo, world)
+    assert not any(machine.running for machine in world.machines.values())
+    assert not stopping(want, world)
+    run(starting(want, world), world)
+    assert world.has_quorum()
+    assert all(machine.log == ["first"] for machine in world.machines.values())
+    assert not starting(want, world)
+
+
+def test_interrupted_anywhere_the_rest_is_planned(tmp_path: Path) -> None:
+    """A kill after any step of either, then again."""
+    want = wish(tmp_path)
+    for cut in range(3):
+        world = deployed(want)
+        for planner in (stopping, starting):
+            world.budget = cut
+            with pytest.raises(Crash):
+                run(planner(want, world), world)
+            world.budget = None
+            run(planner(want, world), world)
+            assert not planner(want, world)
+        assert all(machine.running for machine in world.machines.values())
+
+
+def test_only_what_is_down_is_started(tmp_path: Path) -> None:
+    """A running member is left alone."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    world.stop("n2")
+    todo = starting(want, world)
+    assert hosts(todo) == ["n2"]
+    run(todo, world)
+    assert world.machines["n1"].starts == 1
+
+
+def test_all_are_started_together(tmp_path: Path) -> None:
+    """One stage: a serial start would wait for a quorum that cannot come."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    run(stopping(want, world), world)
+    assert [stage.hosts for stage in starting(want, world).stages] == [("n1", "n2", "n3")]
+
+
+def test_a_member_without_its_data_is_not_started(tmp_path: Path) -> None:
+    """It would have forgotten what it acknowledged; the others are, and the note says it."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    run(stopping(want, world), world)
+    world.machines["n2"].log = None
+    todo = starting(want, world)
+    assert hosts(todo) == ["n1", "n3"]
+    assert todo.notes == ("n2 is not started: its data directory is absent: deploy tells what to do",)
+    run(todo, world)
+    assert not world.machines["n2"].running
+    assert world.has_quorum()
+
+
+def test_a_foreign_data_directory_is_not_started(tmp_path: Path) -> None:
+    """Files that are not etcd's."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    run(stopping(want, world), world)
+    world.machines["n3"].foreign, world.machines["n3"].log = True, None
+    assert hosts(starting(want, world)) == ["n1", "n2"]
+
+
+def test_fresh_hosts_are_refused(tmp_path: Path) -> None:
+    """There is nothing to start; the way out is deploy."""
+    want = wish(tmp_path)
+    with pytest.raises(Refused) as caught:
+        starting(want, bare(want))
+    assert caught.value.hint == "invoke deploy"
+    assert set(caught.value.hosts) == {"n1", "n2", "n3"}
+
+
+@pytest.mark.parametrize("planner", [starting, stopping])
+def test_another_clusters_members_are_not_touched(tmp_path: Path, planner: object) -> None:
+    """The same hosts in two inventories: only the owner's may start and stop them."""
+    want, world = wish(tmp_path), another(tmp_path)
+    if planner is starting:
+        for name in world.machines:
+            world.stop(name)
+    with pytest.raises(Refused) as caught:
+        planner(want, world)  # type: ignore[operator]
+    assert set(caught.value.hosts) == {"n1", "n2", "n3"}
+    assert "not demo's" in caught.value.hosts["n1"]
+
+
+def test_an_etcd_set_up_by_hand_is_not_touched(tmp_path: Path) -> None:
+    """Running, it refuses the stop of all; stopped, it is left out of the start."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    theirs = Machine("n2", world.machines["n2"].peer, log=["theirs"], running=True)
+    world.machines["n2"] = theirs
+    with pytest.raises(Refused) as caught:
+        stopping(want, world)
+    assert set(caught.value.hosts) == {"n2"}
+    for name in world.machines:
+        world.stop(name)
+    todo = starting(want, world)
+    assert hosts(todo) == ["n1", "n3"]
+    assert todo.notes == ("n2 is not started: the etcd that is installed there is not demo's",)
+
+
+def test_a_first_start_that_waits_can_be_stopped(tmp_path: Path) -> None:
+    """Ours before it has its marker: the identity file says so."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    world.machines["n1"].paths.pop("/etc/etcd/member")
+    now = seen(want, world)
+    waiting = replace(now.hosts["n1"], marker=None, endpoint=None, members=None)
+    assert hosts(plan_stop(want.cluster, replace(now, hosts={"n1": waiting}))) == ["n1"]
+
+
+@pytest.mark.parametrize("planner", [plan_start, plan_stop])
+def test_a_host_lost_on_the_way_ends_it(tmp_path: Path, planner: object) -> None:
+    """Nothing is known of it, so nothing is planned."""
+    want = wish(tmp_path)
+    now = seen(want, deployed(want))
+    with pytest.raises(Unreachable) as caught:
+        planner(want.cluster, replace(now, hosts={}, unreachable={"n1": "timed out"}))  # type: ignore[operator]
+    assert caught.value.hosts == {"n1": "timed out"}
+
+
+def test_an_unreachable_host_does_not_prevent_a_start(tmp_path: Path) -> None:
+    """Two of three are a quorum: they are started, and the third is named."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    for name in ("n1", "n2", "n3"):
+        world.stop(name)
+    now = seen(want, world)
+    two = {name: host for name, host in now.hosts.items() if name != "n3"}
+    todo = plan_start(want.cluster, replace(now, hosts=two, unreachable={"n3": "n3: no route to host"}))
+    assert [step.host for stage in todo.stages for step in stage.steps] == ["n1", "n2"]
+    assert todo.notes == ("n3 is not started: no route to host",)
+
+
+def test_too_few_to_elect_are_not_started(tmp_path: Path) -> None:
+    """One of three cannot elect: saying so beats waiting for what cannot come."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    for name in ("n1", "n2", "n3"):
+        world.stop(name)
+    now = seen(want, world)
+    lost = {"n2": "n2: no route to host", "n3": "n3: no route to host"}
+    with pytest.raises(Refused, match="only 1 of 3 members") as caught:
+        plan_start(want.cluster, replace(now, hosts={"n1": now.hosts["n1"]}, unreachable=lost))
+    assert caught.value.hosts == {"n2": "no route to host", "n3": "no route to host"}
