@@ -1,0 +1,119 @@
+"""What every task has in common: flags with one meaning, errors shown, exit codes kept.
+
+No task has a required positional argument: Invoke would take `--help` for its value and run
+the task (pyinvoke/invoke#982). For the same reason a value that looks like a flag is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import Task
+
+from .errors import Failed, Interrupted, Problem, UsageError
+
+ENVIRONMENT = "ETCDCTL_REMOTE_INVENTORY"
+
+SHORT = {"inventory": "i", "output": "o", "yes": "y", "dry_run": "n", "command": "c", "follow": "f"}
+
+HELP = {
+    "inventory": f"the inventory file (default inventory.yaml, or ${ENVIRONMENT})",
+    "output": "text or json",
+    "yes": "do not ask",
+    "dry_run": "show what would be done; nothing is touched",
+    "confirm": "the cluster's name: agreement to what can cost data",
+    "node": "only this node",
+}
+
+
+class Command(Task):  # type: ignore[type-arg]
+    """An Invoke task whose short flags are chosen by us, not by the order of its arguments."""
+
+    def arg_opts(self, name: str, default: str, taken_names: set[str]) -> dict[str, Any]:
+        opts = super().arg_opts(name, default, taken_names)
+        long = opts["names"][0]
+        opts["names"] = (long, SHORT[name]) if name in SHORT else (long,)
+        opts.setdefault("help", HELP.get(name))
+        return opts
+
+
+@contextmanager
+def reported(output: str) -> Iterator[None]:
+    """Show a problem as the format asks for, and end with its exit code."""
+    try:
+        yield
+    except (Problem, KeyboardInterrupt) as ended:
+        from .console.failures import show
+        from .console.output import Output
+
+        again = "run the task again: it goes on from where the cluster is"
+        problem = ended if isinstance(ended, Problem) else Interrupted("interrupted", again)
+        show(Output("json" if output == "json" else "text"), problem)
+        raise Exit(code=problem.exit_code) from ended
+    except (Exit, BrokenPipeError):
+        raise
+    except Exception as bug:
+        import traceback
+
+        from .console.failures import show
+        from .console.output import Output
+
+        traceback.print_exc()
+        seen = "".join(traceback.format_exception_only(bug)).strip()
+        failed = Failed(
+            f"a bug: {seen}", "report it with the lines above; `audit` lists what was done before"
+        )
+        show(Output("json" if output == "json" else "text"), failed)
+        raise Exit(code=failed.exit_code) from bug
+
+
+def inventory_path(given: str) -> Path:
+    """Return the inventory to use: the flag, the environment, or inventory.yaml here."""
+    path = Path(given or os.environ.get(ENVIRONMENT) or "inventory.yaml").expanduser()
+    if not path.exists():
+        raise UsageError(f"{path}: no such file", "make one with `init`, or name it with --inventory")
+    return path
+
+
+def refuse_flags(arguments: dict[str, object]) -> None:
+    """Refuse values that look like flags: a value was forgotten, or --help came too late."""
+    for name, value in arguments.items():
+        values = value if isinstance(value, list) else [value]
+        flags = [v for v in values if isinstance(v, str) and v.startswith("-") and len(v) > 1]
+        if flags and name != "command":
+            raise UsageError(
+                f"--{name.replace('_', '-')} was given the value {flags[0]!r}", "give it a value"
+            )
+
+
+def choose_output(output: str) -> str:
+    """Check --output."""
+    if output not in ("text", "json"):
+        raise UsageError(f"--output {output}", "text or json")
+    return output
+
+
+Body = Callable[..., None]
+
+
+def command(body: Body) -> Command:
+    """Make a function a task: its problems become messages and exit codes."""
+    import functools
+
+    @functools.wraps(body)
+    def run(context: Context, **arguments: Any) -> None:
+        output = str(arguments.get("output", "text"))
+        with reported(output if output == "json" else "text"):
+            refuse_flags(arguments)
+            choose_output(output)
+            if context.config.run.dry and "dry_run" in arguments:
+                arguments["dry_run"] = True
+            body(context, **arguments)
+
+    return Command(run, auto_shortflags=False)
