@@ -1,0 +1,182 @@
+"""What all tests share: releases that some source gives, labs that are made once a run."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from etcdctl_remote.errors import Failed
+from etcdctl_remote.lab import access, faults, releases
+from etcdctl_remote.lab import nodes as labs
+
+NEWEST = releases.FOR_TESTS[0]
+COVERED = "etcd"
+"""The name under which a test's report carries the etcd versions it used."""
+
+Release = Callable[[str], Path]
+Pool = Callable[[labs.Shape, int], labs.Lab]
+
+
+class LabFactory(Protocol):
+    """Give a fresh lab of a shape; the containers are made once a run and reset between tests."""
+
+    def __call__(
+        self,
+        nodes: int = 3,
+        *,
+        os: str = "debian12",
+        jump: bool = False,
+        data_tmpfs_mb: int = 0,
+        disks: Mapping[str, int] | None = None,
+        version: str = NEWEST,
+    ) -> labs.Lab: ...
+
+
+@functools.cache
+def archive_or_reason(version: str) -> Path | str:
+    """Ask the sources once a run: each may take seconds to say no."""
+    try:
+        return releases.ensure(version)
+    except Failed as error:
+        return "; ".join(f"{source}: {reason}" for source, reason in error.hosts.items())
+
+
+def archive_or_skip(version: str) -> Path:
+    """Give the archive of a release; the test skips, with the reasons, if no source has it."""
+    found = archive_or_reason(version)
+    if isinstance(found, str):
+        pytest.skip(f"no source here gives etcd {version} ({found})")
+    return found
+
+
+@pytest.fixture
+def release(request: pytest.FixtureRequest) -> Release:
+    """Give the archive of an etcd release, and count the test as one that covers it."""
+
+    def obtain(version: str) -> Path:
+        found = archive_or_skip(version)
+        request.node.user_properties.append((COVERED, version))
+        return found
+
+    return obtain
+
+
+@pytest.fixture(scope="session")
+def lab_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """Keep one lab for each shape (and each further one of a shape in one test) until the run ends."""
+    labs.sweep()
+    made: dict[str, labs.Lab] = {}
+    state = tmp_path_factory.mktemp("labs")
+    owner = labs.me()
+
+    def take(shape: labs.Shape, number: int) -> labs.Lab:
+        key = f"{shape} {number}"
+        if key in made:
+            faults.reset(made[key])
+        else:
+            owned = labs.Shape(shape.nodes, shape.os, shape.jump, shape.disks, owner)
+            name = f"test-{owner.partition(':')[0]}-{len(made) + 1}"
+            made[key] = labs.up(name, owned, state)
+        return made[key]
+
+    yield take
+    for lab in made.values():
+        labs.down(lab.name)
+
+
+@pytest.fixture(scope="module")
+def lab_for_module(lab_pool: Pool) -> Iterator[Callable[[labs.Shape, str], labs.Lab]]:
+    """Give a fresh lab that a module's tests share: only while none of them takes one of its own."""
+    given: list[labs.Lab] = []
+
+    def make(shape: labs.Shape, version: str) -> labs.Lab:
+        archive_or_skip(version)
+        lab = lab_pool(shape, 0)
+        given.append(lab)
+        clean_state(lab)
+        access.write_inventory(lab, version)
+        return lab
+
+    yield make
+    quieten(given)
+
+
+@pytest.fixture
+def lab_factory(lab_pool: Pool, release: Release) -> Iterator[LabFactory]:
+    """Give labs of any shape, fresh, with an inventory for the wanted release."""
+    taken = itertools.count()
+    given: list[labs.Lab] = []
+
+    def make(
+        nodes: int = 3,
+        *,
+        os: str = "debian12",
+        jump: bool = False,
+        data_tmpfs_mb: int = 0,
+        disks: Mapping[str, int] | None = None,
+        version: str = NEWEST,
+    ) -> labs.Lab:
+        release(version)
+        small = {"/var/lib/etcd": data_tmpfs_mb} if data_tmpfs_mb else {}
+        lab = lab_pool(labs.Shape(nodes, os, jump, {**small, **(disks or {})}), next(taken))
+        given.append(lab)
+        clean_state(lab)
+        access.write_inventory(lab, version)
+        return lab
+
+    yield make
+    quieten(given)
+
+
+def quieten(given: list[labs.Lab]) -> None:
+    """Stop etcd on labs that nobody uses now: a pool of idle clusters would cost a core.
+
+    A node that a test has switched off is quiet already.
+    """
+    for node in (node for lab in given for node in lab.nodes):
+        with contextlib.suppress(Exception):
+            node.handle().exec_run(["systemctl", "stop", "--no-block", "etcd.service"])
+
+
+def clean_state(lab: labs.Lab) -> None:
+    """Remove what a former test left beside the inventory: certificates, journals."""
+    keep = {lab.key.name, f"{lab.key.name}.pub", lab.known_hosts.name}
+    for path in sorted(lab.state.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        elif path.parent != lab.state or path.name not in keep:
+            path.unlink()
+
+
+@pytest.fixture
+def lab3(lab_factory: LabFactory) -> labs.Lab:
+    """Three fresh Debian 12 nodes, with an inventory for the newest tested release."""
+    return lab_factory()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which etcd versions the run really used, and why others were not."""
+    used: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        if report.when == "call":
+            used.update({str(value) for name, value in report.user_properties if name == COVERED})
+    missing = {
+        found[1]: found[2]
+        for report in terminalreporter.getreports("skipped")
+        if (found := re.search(r"no source here gives etcd (\S+) (.*)", str(report.longrepr)))
+    }
+    if not used and not missing:
+        return
+    terminalreporter.section("etcd versions covered")
+    for version, tests in sorted(used.items()):
+        terminalreporter.line(f"etcd {version}: {tests} tests passed")
+    for version, why in sorted(missing.items()):
+        terminalreporter.line(f"etcd {version}: not covered {why}")
