@@ -1,0 +1,54 @@
+"""Run the program, and end it by SIGKILL at one exact point of its plan.
+
+`python -m tests.cluster.cut HOST STEP WHEN TASK …`: STEP counts the steps of HOST from 0 in the
+order of the plan. WHEN is `before` (the step is announced and in the journal, nothing has
+reached the host), a number (that many seconds into it), or `after` (it is done).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from typing import NoReturn
+
+from etcdctl_remote.plan.events import Event, StepDone, StepStarted
+from etcdctl_remote.plan.journal import Journal
+from etcdctl_remote.program import main
+
+
+def die() -> NoReturn:
+    """End as a laptop does whose battery is empty: nothing is cleaned up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("still alive")
+
+
+def cut(host: str, number: int, when: str) -> None:
+    """Have the journal, which hears of each event first, end the process at the right one."""
+    record = Journal.__call__
+    seen: Counter[type[Event]] = Counter()
+
+    def listen(journal: Journal, event: Event) -> None:
+        record(journal, event)
+        if isinstance(event, StepStarted | StepDone) and event.host == host:
+            here = seen[type(event)] == number
+            seen[type(event)] += 1
+            if here:
+                reached(event)
+
+    def reached(event: StepStarted | StepDone) -> None:
+        if isinstance(event, StepDone) or when == "before":
+            die()
+        elif when != "after":
+            threading.Timer(float(when), die).start()
+
+    Journal.__call__ = listen  # type: ignore[method-assign, assignment]
+
+
+if __name__ == "__main__":
+    _, target, step, moment, *words = sys.argv
+    cut(target, int(step), moment)
+    sys.argv = ["etcdctl-remote", *words]
+    main()

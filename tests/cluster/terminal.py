@@ -1,0 +1,71 @@
+"""Run the program on a terminal, and type what it asks for, as a person does."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import subprocess
+import termios
+import time
+from collections.abc import Mapping, Sequence
+
+from etcdctl_remote.lab.model import Lab
+
+from . import drive
+
+Answers = Sequence[tuple[str, str]]
+"""What is asked for, as a pattern, and what is typed then; in this order, each once."""
+
+
+def run(
+    lab: Lab, *words: str, answers: Answers = (), env: Mapping[str, str] | None = None, timeout: float = 120
+) -> drive.Done:
+    """Run one task on a terminal of its own; everything it shows comes as standard output."""
+    master, slave = pty.openpty()
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [*drive.PROGRAM, *words, "-i", str(lab.inventory)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=drive.ROOT,
+        env={**os.environ, "PYTHONPATH": str(drive.ROOT), "TERM": "xterm", **(env or {})},
+        start_new_session=True,
+        preexec_fn=_take_terminal,
+    )
+    os.close(slave)
+    try:
+        shown = _converse(master, list(answers), began + timeout)
+    finally:
+        os.close(master)
+        if process.poll() is None and time.monotonic() > began + timeout:
+            process.kill()
+    return drive.Done(process.wait(timeout=10), shown, "", time.monotonic() - began)
+
+
+def _take_terminal() -> None:
+    """Make standard input the controlling terminal: passwords are read from /dev/tty."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _converse(master: int, answers: list[tuple[str, str]], deadline: float) -> str:
+    """Read until the program closes its terminal; type each answer once it is asked for."""
+    shown, seen = "", 0
+    while time.monotonic() < deadline:
+        if not select.select([master], [], [], 0.5)[0]:
+            continue
+        try:
+            piece = os.read(master, 65536)
+        except OSError:  # Linux's way to say that nobody has the other end open
+            piece = b""
+        if not piece:
+            assert not answers, f"never asked for {answers[0][0]!r}\n{shown}"
+            return shown
+        shown += piece.decode(errors="replace")
+        if answers and (asked := re.compile(answers[0][0]).search(shown, seen)):
+            seen = asked.end()
+            os.write(master, answers.pop(0)[1].encode() + b"\n")
+    raise AssertionError(f"still running; shown so far:\n{shown}")

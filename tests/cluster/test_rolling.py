@@ -1,0 +1,166 @@
+"""Later changes: one member at a time, the leader last, and nobody loses a write."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+from cryptography import x509
+
+from etcdctl_remote.lab.hosts import execute
+from etcdctl_remote.lab.model import Lab
+
+from . import drive
+from .traffic import traffic
+
+pytestmark = pytest.mark.cluster
+
+DROPIN = "/etc/systemd/system/etcd.service.d/10-op.conf"
+
+
+@dataclass(frozen=True, order=True)
+class Outage:
+    """When a member was not there, in microseconds of the one clock all nodes share."""
+
+    gone: int
+    back: int
+    node: str
+
+
+def outages(lab: Lab, since: float) -> list[Outage]:
+    """Read from each node's journal when systemd stopped etcd and when it was ready again."""
+    found = []
+    for node in lab.nodes:
+        text = execute(node, "journalctl -q -u etcd.service _PID=1 -o json --no-pager")
+        entries = [json.loads(line) for line in text.splitlines()]
+        told = [(int(entry["__REALTIME_TIMESTAMP"]), entry["MESSAGE"].split()[0]) for entry in entries]
+        gone = [at for at, word in told if word == "Stopping" and at > since * 1e6]
+        back = [at for at, word in told if word == "Started" and at > since * 1e6]
+        assert len(gone) == len(back) == 1, told
+        found.append(Outage(gone[0], back[0], node.name))
+    return sorted(found)
+
+
+def test_a_setting_is_changed_one_member_at_a_time(lab3: Lab) -> None:
+    """The plan tells who restarts and in which order; the deploy does just that, under load."""
+    drive.deploy(lab3)
+    leader = drive.document(lab3, "status")["leader"]
+    drive.edit(lab3, settings="{heartbeat-interval: 150}")
+
+    plan = drive.run(lab3, "plan", "-o", "json")
+    assert plan.code == 5
+    restarts = [
+        step["host"]
+        for stage in plan.json()["stages"]
+        for step in stage["steps"]
+        if step["step"] == "restart etcd"
+    ]
+    assert sorted(restarts) == ["n1", "n2", "n3"]
+    assert restarts[-1] == leader
+    assert all(
+        len({s["host"] for s in stage["steps"]}) == 1
+        for stage in plan.json()["stages"]
+        if any(s["step"] == "restart etcd" for s in stage["steps"])
+    )
+    for host in restarts:
+        diff = "\n".join(
+            s["diff"] for stage in plan.json()["stages"] for s in stage["steps"] if s["host"] == host
+        )
+        assert "+  --heartbeat-interval=150 \\" in diff.splitlines()
+    text = drive.run(lab3, "plan").out
+    assert [text.index(f"Restart {host}") for host in restarts] == sorted(
+        text.index(f"Restart {host}") for host in restarts
+    )
+
+    before, starts, since = drive.pids(lab3), drive.started(lab3), time.time()
+    with traffic(lab3, lab3.nodes[0]) as seen:
+        drive.deploy(lab3)
+    after = drive.pids(lab3)
+    assert all(after[name] not in (0, before[name]) for name in before)
+    assert drive.started(lab3) == {name: count + 1 for name, count in starts.items()}
+    gone = outages(lab3, since)
+    assert [outage.node for outage in gone] == restarts
+    for one, other in pairwise(gone):
+        assert one.back <= other.gone, "two members were down at once"
+    assert seen.acknowledged > 10
+    assert seen.longest_gap < 10
+    for node in lab3.nodes:
+        line = execute(node, 'tr "\\0" "\\n" </proc/$(systemctl show -P MainPID etcd)/cmdline')
+        assert "--heartbeat-interval=150" in line.splitlines()
+
+    assert "nothing to do" in drive.deploy(lab3).out
+    assert drive.pids(lab3) == after
+
+
+def test_an_operators_drop_in_is_left_alone_and_takes_effect(lab3: Lab) -> None:
+    """Byte for byte; it leads to one restart of the member it is for, and to no further change."""
+    drive.deploy(lab3)
+    content = "# mine, with  odd\tblanks\n[Service]\nEnvironment=FOO=1\nLimitCORE=4096\n\n"
+    script = 'mkdir -p "${1%/*}" && printf %s "$2" >"$1" && chmod 0604 "$1" && systemctl daemon-reload'
+    for node in lab3.nodes[:2]:
+        execute(node, script, DROPIN, content)
+    drop_ins = {p: line for p, line in drive.all_files(lab3).items() if p.endswith(DROPIN)}
+    assert len(drop_ins) == 2
+
+    before = drive.pids(lab3)
+    with traffic(lab3, lab3.nodes[2]):
+        drive.deploy(lab3)
+    after = drive.pids(lab3)
+    assert (after["n1"] != before["n1"], after["n2"] != before["n2"]) == (True, True)
+    assert after["n3"] == before["n3"], "a member without the drop-in was restarted"
+    assert {p: line for p, line in drive.all_files(lab3).items() if p.endswith(DROPIN)} == drop_ins
+    limits = execute(lab3.nodes[0], 'grep "core file" "/proc/$(systemctl show -P MainPID etcd)/limits"')
+    assert limits.split()[4] == "4096"
+    assert "nothing to do" in drive.deploy(lab3).out
+    assert drive.pids(lab3) == after
+
+    execute(lab3.nodes[0], 'rm -r "${1%/*}"; systemctl daemon-reload', DROPIN)
+    drive.deploy(lab3)
+    assert drive.pids(lab3)["n1"] != after["n1"], "a drop-in that was taken away still works"
+    assert drive.pids(lab3)["n2"] == after["n2"]
+    drive.settle_nothing(lab3)
+
+
+def test_a_renewed_leaf_is_served_without_a_restart(lab3: Lab) -> None:
+    """A new name goes into new certificates, which etcd shows at the next handshake."""
+    drive.deploy(lab3)
+    running, serials = drive.pids(lab3), drive.certificates(lab3)
+    node = lab3.nodes[1]
+    drive.edit_node(lab3, "n2", f"{{address: {node.address}, names: [etcd-two.example]}}")
+    plan = drive.run(lab3, "plan", "-o", "json")
+    assert plan.code == 5
+    steps = [step for stage in plan.json()["stages"] for step in stage["steps"]]
+    assert {step["host"] for step in steps} == {"n2"}
+    assert not [step for step in steps if "start" in step["step"]]
+    with traffic(lab3, lab3.nodes[0]):
+        drive.deploy(lab3)
+        for port in (2379, 2380):
+            names = drive.served(node, port).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            assert "etcd-two.example" in names.value.get_values_for_type(x509.DNSName)
+    assert drive.pids(lab3) == running
+    renewed = drive.certificates(lab3)
+    assert {leaf for leaf in serials if renewed[leaf] != serials[leaf]} >= {"n2/server", "n2/peer"}
+    assert {leaf for leaf in serials if renewed[leaf] != serials[leaf]} <= {
+        f"n2/{leaf}" for leaf in drive.LEAVES
+    }
+    assert drive.served(node, 2379).serial_number == renewed["n2/server"]
+    assert drive.served(node, 2380).serial_number == renewed["n2/peer"]
+    drive.settle_nothing(lab3)
+    drive.must(lab3, "health")
+
+
+def test_the_first_member_alone_warns_before_it_restarts(lab_factory: drive.Factory) -> None:
+    """A cluster of one has nobody to take over: the plan says that it stops answering meanwhile."""
+    lab = lab_factory(1)
+    drive.deploy(lab)
+    drive.put(lab.nodes[0], "a", "b")
+    drive.edit(lab, settings="{heartbeat-interval: 150}")
+    assert "stops answering" in drive.run(lab, "plan").out
+    before = drive.pids(lab)
+    drive.deploy(lab)
+    assert drive.pids(lab) != before
+    assert drive.get(lab.nodes[0], "a") == "b"
+    drive.settle_nothing(lab)

@@ -1,0 +1,117 @@
+"""Members whose data is gone: nobody ever makes an empty history out of them, or one that forgot its votes."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from etcdctl_remote.errors import Failed
+from etcdctl_remote.lab import faults
+from etcdctl_remote.lab.hosts import execute
+from etcdctl_remote.lab.model import Lab, Node, each
+
+from . import drive
+
+pytestmark = pytest.mark.cluster
+
+DATA = "/var/lib/etcd"
+REINSTALL = """systemctl stop etcd; systemctl disable -q etcd
+rm -rf /etc/etcd /opt/etcd /var/lib/etcd /etc/systemd/system/etcd.service /usr/local/bin/etcd*
+systemctl daemon-reload; userdel etcd"""
+
+
+def test_members_that_lost_their_data_are_never_started(lab3: Lab) -> None:
+    """Not by hand, at boot, by `start` or by `deploy`; the survivors serve on, and no key is lost."""
+    first, second, third = lab3.nodes
+    drive.deploy(lab3)
+    drive.put(first, "precious", "kept")
+    _wipe(second)
+    _refused_by_hand(second)
+    execute(second, "rm /etc/etcd/identity")
+    _refused_by_hand(second)
+    faults.reboot(second)
+    assert _state(second) in ("inactive", "failed")
+    with drive.untouched(lab3, f"n[13]:{DATA}/"):
+        done = drive.fails(lab3, 4, "nothing was changed")
+        drive.tells(done, "n2:", DATA, "empty", "replace-node")
+        drive.run(lab3, "start", "-y")
+    assert [drive.get(node, "precious") for node in (first, third)] == ["kept", "kept"]
+    drive.put(third, "precious", "written without n2")
+
+    _wipe(third)
+    with drive.untouched(lab3, f"n1:{DATA}/"):
+        done = drive.fails(lab3, 4, "nothing was changed")
+        drive.tells(done, "n3:", "was member", DATA, "replace-node")
+        drive.run(lab3, "start", "-y")
+    for node in (second, third):
+        _refused_by_hand(node)
+
+    each([second, third], lambda node: execute(node, REINSTALL))
+    with drive.untouched(lab3, f"n1:{DATA}/"):
+        drive.fails(lab3, 4, "lost its quorum", "nothing was changed")
+    assert drive.document(lab3, "status")["tolerates"] == -1
+    assert "member" in execute(first, 'ls "$1"', DATA)
+
+
+def test_a_reinstalled_host_does_not_come_back_as_the_member_it_was(lab3: Lab) -> None:
+    """Nothing on it tells that it ever was one; the others do. It has forgotten its votes."""
+    first, second, third = lab3.nodes
+    drive.deploy(lab3)
+    drive.put(first, "precious", "kept")
+    execute(second, REINSTALL)
+    with drive.untouched(lab3, f"n[13]:{DATA}/"):
+        done = drive.fails(lab3, 4, "nothing was changed")
+        drive.tells(done, "n2:", "replace-node")
+    assert drive.get(third, "precious") == "kept"
+
+
+def test_killed_right_after_the_first_start_a_member_is_guarded_too(lab3: Lab) -> None:
+    """The tool recorded nothing yet: systemd did, the moment etcd was ready."""
+    second = lab3.node("n2")
+    _deploy_killed_after_start(lab3)
+    for node in lab3.nodes:
+        assert "--initial-cluster-state=new" in execute(node, "cat /etc/systemd/system/etcd.service")
+    _wipe(second)
+    _refused_by_hand(second)
+    with drive.untouched(lab3, f"n[13]:{DATA}/"):
+        done = drive.fails(lab3, 4, "nothing was changed")
+        drive.tells(done, "n2:", "was member", "replace-node")
+    drive.put(lab3.node("n1"), "still", "served")
+
+
+def _deploy_killed_after_start(lab: Lab) -> None:
+    """Kill the tool once all are asked to start; they become ready without it."""
+    journal = lab.inventory.with_suffix(".journal.jsonl")
+    process = drive.start(lab, "deploy", "-y")
+    while process.poll() is None and _done(journal.read_text() if journal.exists() else "") < len(lab.nodes):
+        time.sleep(0.005)
+    process.kill()
+    ended = drive.finish(process)
+    assert ended.code == -9, str(ended)
+    assert "Record the membership" not in ended.err.partition("stage 2 of 3")[2], (
+        "killed too late to prove anything"
+    )
+    ready = "until [ -L /etc/etcd/member ] && systemctl is-active -q etcd; do sleep 0.1; done"
+    each(lab.nodes, lambda node: execute(node, f'timeout 60 sh -c "{ready}"'))
+
+
+def _done(journal: str) -> int:
+    events = [json.loads(line) for line in journal.splitlines() if line.endswith("}")]
+    return sum(event["event"] == "done" and event["step"] == "start etcd" for event in events)
+
+
+def _wipe(node: Node) -> None:
+    execute(node, 'systemctl stop etcd && find "$1" -mindepth 1 -delete', DATA)
+
+
+def _refused_by_hand(node: Node) -> None:
+    with pytest.raises(Failed, match="Assertion failed"):
+        execute(node, "systemctl start etcd")
+    assert _state(node) in ("inactive", "failed")
+    assert execute(node, 'find "$1" -mindepth 1', DATA) == ""
+
+
+def _state(node: Node) -> str:
+    return execute(node, "systemctl show -P ActiveState etcd").strip()
