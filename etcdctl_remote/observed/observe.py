@@ -73,6 +73,7 @@ unit=$(systemctl show etcd.service -p ActiveState -p SubState -p MainPID -p Unit
 pid=${unit##*MainPID=}; pid=${pid%%[!0-9]*}
 told=$(cat /etc/systemd/system/etcd.service 2>/dev/null)
 case $told in *--data-dir=*) wal= ;; esac
+token=
 while IFS= read -r line; do
   line=${line#"${line%%[! ]*}"} line=${line% \\}
   case $line in
@@ -80,6 +81,7 @@ while IFS= read -r line; do
     --wal-dir=*) wal=${line#*=} wal=${wal%/wal} ;;
     --cert-file=*/pki/*) config=${line#*=} config=${config%/pki/*} ;;
     --listen-client-urls=*) endpoint=${line#*=} endpoint=${endpoint%%,*} ;;
+    --initial-cluster-token=*) token=${line#*=} ;;
     ExecStart=/*/etcd) etcdctl=${line#ExecStart=}ctl ;;
   esac
 done <<EOF
@@ -93,7 +95,8 @@ case $unit in *ActiveState=active*) ready=yes ;; *) ready= ;; esac
 if [ -n "$ready" ]; then call status endpoint status >&2 & fi
 section unit; printf '%s\n' "$unit"
 case $told in *--data-dir=*)
-  section told; printf '%s\n' "data=$data" "wal=$wal" "config=$config" "etcdctl=$etcdctl" "endpoint=$endpoint" ;;
+  section told; printf '%s\n' "data=$data" "wal=$wal" "config=$config" "etcdctl=$etcdctl" "endpoint=$endpoint" \
+    "token=$token" ;;
 esac
 section host; uname -m; date +%s.%N
 section user; id -u "$user" 2>/dev/null
@@ -240,7 +243,7 @@ def _unit(said: Mapping[str, list[str]]) -> UnitState:
 
 def _told(lines: list[str]) -> Told | None:
     fields = dict(line.split("=", 1) for line in lines if "=" in line)
-    names = ("data", "wal", "config", "etcdctl", "endpoint")
+    names = ("data", "wal", "config", "etcdctl", "endpoint", "token")
     return Told(**{name: fields.get(name, "") for name in names}) if fields else None
 
 

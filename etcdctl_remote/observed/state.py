@@ -51,13 +51,15 @@ class UnitState:
 
 @dataclass(frozen=True)
 class Told:
-    """Where the etcd that is installed keeps things: its running process says so, else its unit."""
+    """What the unit of the etcd that is installed says: where it keeps things, and whose it is."""
 
     data: str
     wal: str
     config: str
     etcdctl: str
     endpoint: str
+    token: str = ""
+    """`--initial-cluster-token`: random, made once a cluster."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -122,6 +124,11 @@ class Data(StrEnum):
     """Files, but none of etcd's."""
     UNKNOWN = "unknown"
     """The host did not tell: never taken for empty."""
+
+    @property
+    def blank(self) -> bool:
+        """Whether it is proven that nothing is there."""
+        return self in (Data.ABSENT, Data.EMPTY)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from ..plan.reconcile import files
 from ..plan.step import Gate, Plan, Stage, Step
 from ..plan.steps import CreateUser, InstallRelease, InstallUnit, MoveLeader, RestartEtcd, StartEtcd
 from .consent import Consent
+from .ownership import token_of
 from .refusals import lost_quorum, refuse_unsafe
 from .session import Session, cache_dir, resolved
 from .wish import Wish, as_paths, formed
@@ -69,16 +70,26 @@ def deploy(session: Session, consent: Consent) -> Plan:
 def _settled(want: Wish, session: Session) -> ClusterState:
     """Observe; while members run but elect nobody yet, look again for a few seconds.
 
-    A restart that a former run left behind, or a host that just booted, is no lost quorum.
+    A start or restart that a former run left behind, or a host that just booted, is neither a
+    lost quorum nor foreign data.
     """
     end = time.monotonic() + SETTLE
     while True:
         now = session.observe(_paths(want))
-        running = sum(host.unit.running for host in now.hosts.values())
-        electing = formed(now) and not now.has_quorum and running >= quorum(len(want.cluster.nodes))
-        if not electing or time.monotonic() > end:
+        if time.monotonic() > end or not (_electing(want, now) or any(map(_begins, now.hosts.values()))):
             return now
         time.sleep(0.3)
+
+
+def _electing(want: Wish, now: ClusterState) -> bool:
+    """Whether enough members run, and no leader is known yet."""
+    running = sum(host.unit.running for host in now.hosts.values())
+    return not now.has_quorum and running >= quorum(len(want.cluster.nodes))
+
+
+def _begins(host: HostState) -> bool:
+    """Whether etcd runs and has not made its log yet: its database comes first."""
+    return host.unit.running and host.data is not Data.MEMBER and host.marker is None
 
 
 def _paths(want: Wish) -> dict[str, tuple[str, ...]]:
@@ -149,7 +160,7 @@ def together(want: Wish, now: ClusterState) -> Plan:
         Stage(
             "Start all members together",
             tuple(start),
-            gate=_still_unformed(now),
+            gate=_may_begin(want, now, start),
             until=gates.all_serve(names),
             deadline=START_DEADLINE,
         ),
@@ -280,28 +291,47 @@ def _awaits_first_start(now: ClusterState, node: NodeSpec, want: Wish) -> bool:
     return any(member.id == founding and not member.started for member in now.members)
 
 
-def _still_unformed(now: ClusterState) -> Gate:
-    """Nobody has become a member, and no data has come or gone, since the plan was made.
+def _may_begin(want: Wish, now: ClusterState, start: Iterable[Step]) -> Gate:
+    """Nobody would begin anew beside members that don't wait for it, and no data has come or gone.
 
     The question may have stood unanswered for an hour: absence is proven when it is acted on.
+    What systemd, or a start that a killed run left behind, began meanwhile is what we were about to do.
     """
 
-    def blank(data: Data) -> bool:
-        return data in (Data.ABSENT, Data.EMPTY)
-
     def gate(later: ClusterState) -> str | None:
-        if formed(later):
-            return "the members have elected a leader since the plan was made"
-        for name, host in now.hosts.items():
-            found = later.hosts.get(name)
-            if found is None:
-                return f"{name}: {later.unreachable.get(name, 'not observed')}"
-            for before, after in ((host.data, found.data), (host.wal, found.wal)):
-                if before is not after and not (blank(before) and blank(after)):
-                    return f"{name}: its data directory was {before} and is {after} now"
-        return None
+        if missing := [name for name in now.hosts if name not in later.hosts]:
+            return "; ".join(f"{name}: {later.unreachable.get(name, 'not observed')}" for name in missing)
+        changed = [
+            f"{name}: {what}"
+            for name, host in now.hosts.items()
+            if (what := _changed(want, host, later.hosts[name]))
+        ]
+        late = [step.host for step in start if formed(later) and not _joins(want, step, later)]
+        if late:
+            changed.append(
+                f"the members have elected a leader since the plan was made, and don't wait for {' '.join(late)}"
+            )
+        return "; ".join(changed) or None
 
     return gate
+
+
+def _joins(want: Wish, step: Step, later: ClusterState) -> bool:
+    """Whether a start does no harm beside members that have a leader: a restart needs its own gate."""
+    host = later.hosts[step.host]
+    begun = host.data is Data.MEMBER or host.unit.running
+    node = want.cluster.node(step.host)
+    return isinstance(step, StartEtcd) and (begun or _awaits_first_start(later, node, want))
+
+
+def _changed(want: Wish, before: HostState, after: HostState) -> str | None:
+    """Say what became of a host's data directories, unless its own etcd made them from nothing."""
+    begun = after.unit.running and token_of(after) == want.generation.token
+    for was, is_ in ((before.data, after.data), (before.wal, after.wal)):
+        if was is is_ or (was.blank and (is_.blank or begun)):
+            continue
+        return f"its data directory was {was} and is {is_} now"
+    return None
 
 
 def _as_written(host: HostState, spec: HostSpec) -> HostState:

@@ -6,9 +6,6 @@ host may be named in two inventories, or run an etcd that somebody set up by han
 
 from __future__ import annotations
 
-import re
-
-from ..desired.hostspec import UNIT_PATH
 from ..desired.identity import Marker
 from ..desired.model import ClusterSpec
 from ..observed.state import Data, HostState
@@ -21,9 +18,7 @@ def identity_path(cluster: ClusterSpec) -> str:
 
 def token_of(host: HostState) -> str | None:
     """Read the cluster token from the installed unit; two clusters of one name differ in it."""
-    unit = host.paths.get(UNIT_PATH)
-    found = re.search(r"--initial-cluster-token=([^\s\"'\\]+)", unit.text or "") if unit else None
-    return found[1] if found else None
+    return (host.told.token or None) if host.told else None
 
 
 def named(cluster: ClusterSpec, host: HostState) -> bool:

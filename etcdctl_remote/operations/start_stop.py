@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..desired.hostspec import UNIT_PATH
 from ..desired.model import ClusterSpec
 from ..errors import Refused
 from ..observed.state import ClusterState, Data, HostState, quorum
@@ -35,7 +34,7 @@ def stop(session: Session, consent: Consent) -> Plan:
 
 
 def _observe(session: Session) -> ClusterState:
-    paths = (identity_path(session.cluster), UNIT_PATH)
+    paths = (identity_path(session.cluster),)
     return session.observe({node.name: paths for node in session.cluster.nodes})
 
 

@@ -20,7 +20,16 @@ from etcdctl_remote.desired.hostspec import UNIT_PATH
 from etcdctl_remote.desired.model import ClusterSpec, NodeSpec, PathsSpec, PortsSpec, Version
 from etcdctl_remote.errors import Failed
 from etcdctl_remote.observed.observe import ETCDCTL_TIMEOUT, Question, command, observe, parse
-from etcdctl_remote.observed.state import Data, Endpoint, HostState, Marker, Member, PathState, UnitState
+from etcdctl_remote.observed.state import (
+    Data,
+    Endpoint,
+    HostState,
+    Marker,
+    Member,
+    PathState,
+    Told,
+    UnitState,
+)
 from etcdctl_remote.plan.execute import FRESH
 from etcdctl_remote.remote.host import Command, Result
 
@@ -78,6 +87,21 @@ def test_the_paths_of_a_deployed_member() -> None:
     assert len(material) == 8
     assert all(state.sha256 and state.text is None for state in material.values())
     assert {state.mode for path, state in material.items() if path.endswith(".key")} == {0o640}
+
+
+def test_what_the_installed_unit_says() -> None:
+    """Where things are and whose they are; nothing at all where no etcd of ours is installed."""
+    lines = (
+        "data=/d",
+        "wal=",
+        "config=/etc/etcd",
+        "etcdctl=/b/etcdctl",
+        "endpoint=https://[::1]:1",
+        "token=ab",
+    )
+    told = parse("n1", "\n@@told\n" + "\n".join(lines)).told
+    assert told == Told("/d", "", "/etc/etcd", "/b/etcdctl", "https://[::1]:1", "ab")
+    assert parse("n1", "\n@@unit\n").told is None
 
 
 def test_a_member_without_a_quorum() -> None:

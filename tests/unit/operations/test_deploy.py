@@ -99,6 +99,62 @@ def test_interrupted_after_every_step_the_rest_is_planned(tmp_path: Path, size: 
         assert all(machine.log == world.acknowledged for machine in world.machines.values())
 
 
+def first_stage_done(want: Wish) -> tuple[World, Plan]:
+    """Fresh hosts after the first stage of a deploy, and what is left of its plan."""
+    world = bare(want)
+    todo = plan(want, world.observe())
+    run(replace(todo, stages=todo.stages[:1]), world)
+    return world, replace(todo, stages=todo.stages[1:])
+
+
+@pytest.mark.parametrize("begun", [("n1",), ("n3", "n2"), ("n1", "n2", "n3")])
+def test_members_that_begin_by_themselves_are_no_obstacle(tmp_path: Path, begun: tuple[str, ...]) -> None:
+    """systemd tries again, or a killed run's start arrives late: before the gate, even up to an election."""
+    want = wish(tmp_path)
+    world, left = first_stage_done(want)
+    for name in begun:
+        world.start(name)
+    run(left, world)
+    assert not plan(want, world.observe())
+    assert world.has_quorum()
+
+
+def test_data_that_comes_meanwhile_is_refused(tmp_path: Path) -> None:
+    """Files that no etcd of ours made were put there while the question stood."""
+    want = wish(tmp_path)
+    world, left = first_stage_done(want)
+    world.machines["n2"].log = ["somebody's"]
+    with pytest.raises(Refused, match="n2: its data directory was absent and is member now"):
+        run(left, world)
+    assert not any(machine.running for machine in world.machines.values())
+
+
+def test_nobody_begins_anew_beside_members_that_know_him(tmp_path: Path) -> None:
+    """The others have elected a leader meanwhile, and n1 was one of them once."""
+    want = wish(tmp_path)
+    world, left = first_stage_done(want)
+    world.history.add("n1")
+    world.start("n2")
+    world.start("n3")
+    with pytest.raises(Refused, match="have elected a leader since the plan was made, and don't wait for n1"):
+        run(left, world)
+    assert world.machines["n1"].starts == 0
+
+
+def test_nobody_is_restarted_once_there_is_a_leader(tmp_path: Path) -> None:
+    """n1 ran with an old setting, alone, when the plan was made; the start of the others came late."""
+    want = wish(tmp_path)
+    world, _ = first_stage_done(want)
+    world.start("n1")
+    changed = wish(tmp_path, settings="heartbeat-interval: 200, election-timeout: 2000")
+    todo = plan(changed, world.observe())
+    assert restarts(todo) == ["n1"]
+    world.start("n2")
+    with pytest.raises(Refused, match="don't wait for n1"):
+        run(todo, world)
+    assert world.machines["n1"].starts == 1
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_interrupted_twice(tmp_path: Path, seed: int) -> None:
     """Two kills at any two places still converge."""

@@ -10,7 +10,7 @@ import pytest
 
 from etcdctl_remote.desired.hostspec import UNIT_PATH
 from etcdctl_remote.errors import Refused, Unreachable
-from etcdctl_remote.observed.state import Data, PathState, Told
+from etcdctl_remote.observed.state import Data, PathState
 from etcdctl_remote.operations import deploy
 from etcdctl_remote.operations.destroy import _paths, plan
 from etcdctl_remote.operations.wish import Wish
@@ -221,8 +221,11 @@ def test_a_wal_of_its_own_goes_with_the_data(tmp_path: Path) -> None:
     want = wish(tmp_path)
     cluster = replace(want.cluster, paths=replace(want.cluster.paths, wal="/wal"))
     now = deployed(want).observe(_paths(cluster))
-    told = Told("/var/lib/etcd", "/wal", "/etc/etcd", "/usr/local/bin/etcdctl", "https://10.0.0.1:2379")
-    hosts = {name: replace(host, wal=Data.MEMBER, told=told) for name, host in now.hosts.items()}
+    hosts = {
+        name: replace(host, wal=Data.MEMBER, told=replace(host.told, wal="/wal"))
+        for name, host in now.hosts.items()
+        if host.told
+    }
     now = replace(now, hosts=hosts)
     moved = [
         step.path

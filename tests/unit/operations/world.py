@@ -291,6 +291,7 @@ class World:
             pki,
             "/usr/local/bin/etcdctl",
             url,
+            machine.flag("initial-cluster-token"),
         )
         return HostState(
             node=machine.name,
@@ -364,7 +365,9 @@ def run(plan: Plan, world: World, order: Callable[[Collection[str]], Sequence[st
     def explain(now: ClusterState, reason: str) -> Problem:
         return Problem(reason)
 
-    executor = Executor(WorldFleet(order), world.observe, lambda event: None, explain, interval=0.0)  # type: ignore[arg-type]
+    executor = Executor(
+        WorldFleet(order), lambda: world.observe({}), lambda event: None, explain, interval=0.0
+    )  # type: ignore[arg-type]
     executor.execute(in_world(plan, world))
 
 
