@@ -25,9 +25,12 @@ def test_a_host_lost_since_we_connected(tmp_path: Path, fresh: bool) -> None:
     assert caught.value.hosts == {"n2": "the link broke"}
 
 
-def test_everybody_seen_is_no_refusal() -> None:
-    """Nobody is missing."""
+def test_only_who_is_missing_is_a_refusal() -> None:
+    """With everybody seen there is nothing to say; one host less, and it is named."""
     refuse_unseen(ClusterState({}))
+    with pytest.raises(Unreachable) as caught:
+        refuse_unseen(ClusterState({}, unreachable={"n2": "n2: no route to host"}))
+    assert caught.value.hosts == {"n2": "no route to host"}
 
 
 @pytest.mark.parametrize("fresh", [True, False])

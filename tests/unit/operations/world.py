@@ -365,9 +365,8 @@ def run(plan: Plan, world: World, order: Callable[[Collection[str]], Sequence[st
     def explain(now: ClusterState, reason: str) -> Problem:
         return Problem(reason)
 
-    executor = Executor(
-        WorldFleet(order), lambda: world.observe({}), lambda event: None, explain, interval=0.0
-    )  # type: ignore[arg-type]
+    fleet: Any = WorldFleet(order)
+    executor = Executor(fleet, lambda: world.observe({}), lambda event: None, explain, interval=0.0)
     executor.execute(in_world(plan, world))
 
 
