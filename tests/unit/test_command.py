@@ -108,8 +108,15 @@ def test_values_that_look_like_flags(value: object) -> None:
     "arguments", [{"node": "n-1"}, {"node": "-"}, {"command": "--version"}, {"lines": -5}, {"yes": True}]
 )
 def test_values_that_do_not(arguments: dict[str, object]) -> None:
-    """A dash inside, a single one, what goes to etcdctl, numbers and switches."""
-    refuse_flags(arguments)
+    """A dash inside, a single one, what goes to etcdctl, numbers and switches arrive as they were typed."""
+    arrived: dict[str, object] = {}
+
+    def body(context: Context, **given: object) -> None:
+        """Take everything."""
+        arrived.update(given)
+
+    command(body)(Context(), **arguments)
+    assert arrived == arguments
 
 
 def test_which_inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,18 +30,23 @@ def separate() -> Generation:
     return _generation()
 
 
-Shake = Callable[..., None]
+Shake = Callable[..., tuple[str, str]]
 
 
 @pytest.fixture
 def shake(tmp_path: Path) -> Shake:
-    """Shake hands: the listener demands a certificate of `trust`, the dialler dials `name`."""
+    """Shake hands: the listener demands a certificate of `trust`, the dialler dials `name`.
 
-    def run(server: Credential, trust: bytes, name: str, client: Credential | None, roots: bytes) -> None:
+    Returns whom each end saw: the common name in the listener's certificate, and in the dialler's.
+    """
+
+    def run(
+        server: Credential, trust: bytes, name: str, client: Credential | None, roots: bytes
+    ) -> tuple[str, str]:
         listener = _context(ssl.PROTOCOL_TLS_SERVER, tmp_path / "server", server, trust)
         listener.verify_mode = ssl.CERT_REQUIRED
         dialler = _context(ssl.PROTOCOL_TLS_CLIENT, tmp_path / "client", client, roots)
-        _pump(listener, dialler, name)
+        return _pump(listener, dialler, name)
 
     return run
 
@@ -56,7 +61,7 @@ def _context(protocol: int, place: Path, own: Credential | None, trust: bytes) -
     return context
 
 
-def _pump(listener: ssl.SSLContext, dialler: ssl.SSLContext, name: str) -> None:
+def _pump(listener: ssl.SSLContext, dialler: ssl.SSLContext, name: str) -> tuple[str, str]:
     """Carry bytes between both ends until each has finished; raise what either raises."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = listener.wrap_bio(up, down, server_side=True)
@@ -70,13 +75,23 @@ def _pump(listener: ssl.SSLContext, dialler: ssl.SSLContext, name: str) -> None:
             except ssl.SSLWantReadError:
                 continue
     assert not waiting, "the handshake never ended"
+    return _common_name(client), _common_name(server)
+
+
+def _common_name(end: ssl.SSLObject) -> str:
+    """Return the common name in the certificate that one end was shown by the other."""
+    shown = end.getpeercert()
+    assert shown
+    names = [value for part in shown["subject"] for key, value in part if key == "commonName"]  # type: ignore[str-unpack]
+    return str(*names)
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1", "n1", "10.0.0.1", "n1.example"])
 def test_etcdctl_reaches_the_server_by_each_name(separate: Generation, shake: Shake, name: str) -> None:
     """Every name of the node is accepted with the client certificate of either node."""
     server = separate.credential("n1", Kind.SERVER)
-    shake(server, separate.ca_bundle, name, separate.client("n2"), separate.ca_bundle)
+    seen = shake(server, separate.ca_bundle, name, separate.client("n2"), separate.ca_bundle)
+    assert seen == ("etcd-server-n1", "etcdctl-n2")
 
 
 @pytest.mark.parametrize("name", ["n2", "fd00::2", "10.0.0.2", "n3.example"])
@@ -97,8 +112,9 @@ def test_without_a_certificate_nobody_gets_in(separate: Generation, shake: Shake
 def test_peers_talk_in_both_directions(separate: Generation, shake: Shake) -> None:
     """Each peer certificate serves and dials."""
     one, two = (separate.credential(node, Kind.PEER) for node in ("n1", "n2"))
-    shake(one, separate.peer_ca_bundle, "10.0.0.1", two, separate.peer_ca_bundle)
-    shake(two, separate.peer_ca_bundle, "fd00::2", one, separate.peer_ca_bundle)
+    there = shake(one, separate.peer_ca_bundle, "10.0.0.1", two, separate.peer_ca_bundle)
+    back = shake(two, separate.peer_ca_bundle, "fd00::2", one, separate.peer_ca_bundle)
+    assert (there, back) == (("etcd-peer-n1", "etcd-peer-n2"), ("etcd-peer-n2", "etcd-peer-n1"))
 
 
 @pytest.mark.parametrize("kind", [Kind.CLIENT, Kind.SERVER])

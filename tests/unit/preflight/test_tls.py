@@ -57,8 +57,11 @@ def meet(serve: ssl.SSLContext, dial: ssl.SSLContext, host: str) -> None:
 
 @pytest.mark.parametrize("kind", ["client", "peer"])
 def test_the_right_certificates_shake_hands(kind: str) -> None:
-    """n2 dials n1 under n1's address, on either port."""
-    meet(ROLES["n1"].serve[kind], ROLES["n2"].dial[kind], "10.226.82.11")
+    """n2 dials n1 under n1's address, on either port; both ends take the other's certificate."""
+    server = ROLES["n1"].serve[kind]
+    before = server.session_stats()["accept_good"]
+    meet(server, ROLES["n2"].dial[kind], "10.226.82.11")
+    assert server.session_stats()["accept_good"] == before + 1
 
 
 def test_a_server_at_another_address_is_found_out() -> None:

@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from etcdctl_remote.errors import HostKeyRefused
@@ -46,10 +46,12 @@ def test_line() -> None:
 
 
 @given(st.binary(max_size=60))
+@example(KEY.encode())
 def test_no_line_is_fatal(noise: bytes) -> None:
-    """Whatever a line holds, reading it gives a key or nothing."""
+    """Whatever a line holds, reading it gives a whole key or nothing."""
     for prefix in ("", "host ssh-ed25519 ", "@revoked "):
-        parse(prefix + noise.decode("utf-8", "replace"), FILE, 1)
+        key = parse(prefix + noise.decode("utf-8", "replace"), FILE, 1)
+        assert key is None or whole(key.kind, key.blob)
 
 
 @given(st.integers(min_value=0, max_value=len(BLOB) - 1))
