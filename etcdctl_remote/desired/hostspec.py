@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from ..secret import Secret
@@ -22,27 +23,32 @@ Pki = Mapping[str, bytes | Secret]
 """File name below `pki/current` → content: ca.crt, server.crt, server.key, peer-ca.crt, …"""
 
 
+@dataclass(frozen=True)
+class Membership:
+    """As what a node belongs to its cluster."""
+
+    token: str
+    state: Literal["new", "existing"]
+    identity: bytes | None = None
+    """Content of the identity file (`identity.Marker`). The link to it is the marker that a member
+    lived here: systemd makes it the first time etcd is ready, so it is wanted only from then on."""
+
+
 def host_spec(
     cluster: ClusterSpec,
     node: NodeSpec,
-    *,
+    membership: Membership,
     pki: Pki,
-    token: str,
-    state: Literal["new", "existing"],
-    initial_cluster: str | None = None,
-    member: bytes | None = None,
+    *,
     dropins: str = "",
     arch: str = "amd64",
 ) -> HostSpec:
     """Say what `node` should look like; the same input gives the same bytes.
 
-    `member` is the content of the identity file (`identity.Marker`). The link to it is the
-    marker that a member lived here: systemd makes it the first time etcd is ready, so it is
-    part of the wish only from then on.
     `dropins` is a hash over the operator's own drop-ins, as observed: a change restarts.
     `arch` is the host's: hosts of several kinds may be mixed.
     """
-    everything = flags(cluster, node, token, state, initial_cluster or cluster.initial_cluster)
+    everything = flags(cluster, node, membership)
     stamp = digest(cluster, everything, pki, dropins)
     text = render.unit(cluster, node, everything, stamp, environment(cluster.version, arch))
     config, group = cluster.paths.config, cluster.user
@@ -53,16 +59,14 @@ def host_spec(
         *_certificates(config, group, pki),
     ]
     links = _links(cluster, pki)
-    if member is not None:
-        files.append(FileSpec(f"{config}/identity", member))
-        if state == "existing":
+    if membership.identity is not None:
+        files.append(FileSpec(f"{config}/identity", membership.identity))
+        if membership.state == "existing":
             links = (*links, LinkSpec(f"{config}/member", "identity"))
     return HostSpec(node.name, _dirs(cluster, pki), tuple(files), links, stamp)
 
 
-def flags(
-    cluster: ClusterSpec, node: NodeSpec, token: str, state: str, initial_cluster: str
-) -> dict[str, str]:
+def flags(cluster: ClusterSpec, node: NodeSpec, membership: Membership) -> dict[str, str]:
     """Return every flag of etcd's command line: the node's settings and the ones we own."""
     pki, ports = f"{cluster.paths.config}/pki/current", cluster.ports
     owned = {
@@ -72,9 +76,9 @@ def flags(
         "listen-client-urls": ",".join(url(host, ports.client) for host in client_addresses(node)),
         "initial-advertise-peer-urls": cluster.peer_url(node),
         "advertise-client-urls": cluster.client_url(node),
-        "initial-cluster": initial_cluster,
-        "initial-cluster-state": state,
-        "initial-cluster-token": token,
+        "initial-cluster": cluster.initial_cluster,
+        "initial-cluster-state": membership.state,
+        "initial-cluster-token": membership.token,
         "cert-file": f"{pki}/server.crt",
         "key-file": f"{pki}/server.key",
         "trusted-ca-file": f"{pki}/ca.crt",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..acquire import Archive
-from ..desired.hostspec import host_spec
+from ..desired.hostspec import Membership, host_spec
 from ..desired.identity import Marker, cluster_id, member_id
 from ..desired.model import ClusterSpec, NodeSpec
 from ..desired.spec import HostSpec
@@ -28,10 +28,10 @@ class Wish:
         return host_spec(
             self.cluster,
             node,
-            pki=self.generation.node_files(node.name),
-            token=self.generation.token,
-            state="existing" if formed else "new",
-            member=self._marker(node, now),
+            Membership(
+                self.generation.token, "existing" if formed else "new", identity=self._marker(node, now)
+            ),
+            self.generation.node_files(node.name),
             dropins=now.dropins_hash,
             arch=now.arch,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from etcdctl_remote.desired import settings, versions
-from etcdctl_remote.desired.hostspec import flags
+from etcdctl_remote.desired.hostspec import Membership, flags
 from etcdctl_remote.desired.owned import OWNED
 from etcdctl_remote.lab.releases import FOR_TESTS
 from tests.unit.desired.wishes import wish
@@ -107,7 +107,7 @@ def test_the_program_takes_our_whole_command_line(version: str, etcd: Etcd) -> N
     """A node's flags get as far as reading the certificates, which are not there."""
     cluster = wish(version=version, extra="ports: {metrics: 2381}\n")
     node = cluster.nodes[0]
-    line = flags(cluster, node, "token", "new", cluster.initial_cluster) | {
+    line = flags(cluster, node, Membership("token", "new")) | {
         "listen-client-urls": "https://127.0.0.1:0",
         "listen-peer-urls": "https://127.0.0.1:0",
         "data-dir": "data",
@@ -122,7 +122,7 @@ def test_the_program_takes_our_whole_command_line(version: str, etcd: Etcd) -> N
 def test_the_owned_flags_are_really_owned(version: str) -> None:
     """Everything we set on the command line is either a setting of the operator's or refused as ours."""
     cluster = wish(version=version, extra="ports: {metrics: 2381}\npaths: {wal: /wal}\n")
-    line = flags(cluster, cluster.nodes[0], "token", "new", cluster.initial_cluster)
+    line = flags(cluster, cluster.nodes[0], Membership("token", "new"))
     ours = set(line) - set(cluster.nodes[0].settings)
     assert ours <= set(OWNED)
     assert set(line) <= set(settings.known(cluster.version))

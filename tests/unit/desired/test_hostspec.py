@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from etcdctl_remote.desired.hostspec import Pki, generation, host_spec
+from etcdctl_remote.desired.hostspec import Membership, Pki, generation, host_spec
 from etcdctl_remote.desired.model import ClusterSpec
 from etcdctl_remote.desired.spec import FileSpec, HostSpec
 from etcdctl_remote.secret import Secret
@@ -21,11 +21,12 @@ def spec(cluster: ClusterSpec | None = None, files: Pki | None = None, **changed
     return host_spec(
         cluster,
         cluster.nodes[0],
-        pki=files or pki(),
-        token=changed.get("token", "t"),
-        state="existing" if changed.get("state") == "existing" else "new",
-        initial_cluster=changed.get("initial_cluster"),
-        member=changed["member"].encode() if "member" in changed else None,
+        Membership(
+            changed.get("token", "t"),
+            "existing" if changed.get("state") == "existing" else "new",
+            changed["member"].encode() if "member" in changed else None,
+        ),
+        files or pki(),
         dropins=changed.get("dropins", ""),
     )
 
@@ -131,12 +132,11 @@ def test_the_unit_carries_the_digest() -> None:
     [
         {"state": "existing"},
         {"token": "other"},
-        {"initial_cluster": "n1=https://10.0.0.11:2380"},
         {"member": "{}"},
     ],
 )
 def test_what_only_a_bootstrap_reads_restarts_nobody(changed: dict[str, str]) -> None:
-    """initial-cluster and its kin change at every scale-out; a running etcd does not read them."""
+    """initial-cluster-state and its kin change when a cluster has formed; a running etcd does not read them."""
     assert spec(None, None, **changed).digest == spec().digest
 
 
@@ -187,7 +187,7 @@ def test_how_hosts_are_reached_restarts_nobody() -> None:
     assert spec(wish(extra=extra)).digest == spec().digest
     cluster = wish()
     turned = replace(cluster, nodes=tuple(reversed(cluster.nodes)))
-    same = host_spec(turned, turned.node("n1"), pki=pki(), token="t", state="new")
+    same = host_spec(turned, turned.node("n1"), Membership("t", "new"), pki())
     assert same == spec()
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
 from etcdctl_remote.desired import render
-from etcdctl_remote.desired.hostspec import client_addresses, environment, host_spec
+from etcdctl_remote.desired.hostspec import Membership, client_addresses, environment, host_spec
 from etcdctl_remote.desired.model import ClusterSpec, Version
 from tests.unit.desired.wishes import pki, wish
 
@@ -38,14 +38,14 @@ CASES = {
 
 
 def unit(cluster: ClusterSpec) -> str:
-    spec = host_spec(cluster, cluster.nodes[0], pki=pki(), token="token-1", state="new")
+    spec = host_spec(cluster, cluster.nodes[0], Membership("token-1", "new"), pki())
     return {file.path: file.data.decode() for file in spec.files}["/etc/systemd/system/etcd.service"]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden(case: str, snapshot: SnapshotAssertion) -> None:
     """Unit, environment and wrapper of each kind of cluster, whole."""
-    spec = host_spec(CASES[case], CASES[case].nodes[0], pki=pki(), token="token-1", state="new")
+    spec = host_spec(CASES[case], CASES[case].nodes[0], Membership("token-1", "new"), pki())
     for file in spec.files[:3]:
         assert file.data.decode() == snapshot(name=file.path.rpartition("/")[2])
 
