@@ -22,6 +22,8 @@ from .host import Command, Host
 
 NO_SPACE, BAD_SUM = 28, 65
 """Exit codes of the scripts below: ENOSPC's number, and EX_DATAERR."""
+UPLOAD_TIMEOUT = 3600.0
+"""Seconds for a release over a slow line; a link that is dead is noticed long before."""
 
 # What a power cut leaves behind may hold keys, so each write sweeps its own directories. An hour is
 # far longer than any write: nobody else's work is taken away.
@@ -89,7 +91,7 @@ fi
 """
 )
 
-# $1 destination, $2 temporary name beside it, $3 sum, $4 mode, $5 KiB to come, $6 "durable" or nothing
+# $1 destination, $2 temporary name beside it, $3 sum, $4 KiB to come, $5 "durable" or nothing
 _UPLOAD = (
     _SWEEP
     + r"""
@@ -106,13 +108,13 @@ full() {
   done
 }
 sweep "${1%/*}"
-cat >"$2" || { rm -f -- "$2"; full "$1" "$5" || exit 28; exit 1; }
+cat >"$2" || { rm -f -- "$2"; full "$1" "$4" || exit 28; exit 1; }
 got=$(sha256sum <"$2")
 [ "${got%% *}" = "$3" ] || { echo "what arrived is not what was sent: sha256 ${got%% *}" >&2; exit 65; }
-chmod -- "$4" "$2"
-[ -z "$6" ] || sync -- "$2"
+chmod -- 0644 "$2"
+[ -z "$5" ] || sync -- "$2"
 mv -fT -- "$2" "$1"
-[ -z "$6" ] || sync -- "${1%/*}/"
+[ -z "$5" ] || sync -- "${1%/*}/"
 ! command -v restorecon >/dev/null || restorecon -- "$1"
 """
 )
@@ -259,20 +261,18 @@ def upload(
     remote: str,
     sha256: str,
     *,
-    mode: int = 0o644,
     sent: Callable[[int], None] | None = None,
     durable: bool = True,
-    timeout: float = 3600.0,
 ) -> None:
-    """Stream a big file to `remote`, owned by root; the old one stays until the sum was verified.
+    """Stream a big file to `remote`, owned by root, 0644; the old one stays until the sum was verified.
 
     Memory stays flat whatever the size. `sent` gets the number of bytes after each piece. A file
     that need not outlive a power cut is spared the wait for the disk: `durable=False`.
     """
     refuse_odd(remote)
     part = f"{remote}.part-{secrets.token_hex(6)}"
-    args = (remote, part, sha256, f"{mode:o}", kib(local.stat().st_size), "durable" * durable)
-    command = Command(_UPLOAD, args, about=f"send {local.name} to {remote}", timeout=timeout)
+    args = (remote, part, sha256, kib(local.stat().st_size), "durable" * durable)
+    command = Command(_UPLOAD, args, about=f"send {local.name} to {remote}", timeout=UPLOAD_TIMEOUT)
     try:
         with local.open("rb") as stream:
             host.run(command, stream, sent=sent)

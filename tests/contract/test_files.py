@@ -191,9 +191,9 @@ def test_upload_is_verified_and_replaces_atomically(host: SshHost, tmp_path: Pat
     local.write_bytes(os.urandom(3_000_001))
     sizes: list[int] = []
     for _ in range(2):
-        files.upload(host, local, str(remote), digest(local), mode=0o600, sent=sizes.append)
+        files.upload(host, local, str(remote), digest(local), sent=sizes.append)
     assert remote.read_bytes() == local.read_bytes()
-    assert mode(remote) == 0o600
+    assert mode(remote) == 0o644
     assert sum(sizes) == 2 * 3_000_001
     assert left_over(tmp_path) == []
 
