@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -139,7 +140,7 @@ class Authority:
         """Whether this very CA (not only one of the same name) signed `leaf`."""
         try:
             leaf.verify_directly_issued_by(self.parsed)
-        except Exception:  # InvalidSignature, TypeError, ValueError: all mean "no"
+        except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError):
             return False
         return True
 
