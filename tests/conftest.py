@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 import pytest
 
@@ -25,19 +25,19 @@ Release = Callable[[str], Path]
 Pool = Callable[[labs.Shape, int], labs.Lab]
 
 
+class Special(TypedDict, total=False):
+    """What a lab may have beside its nodes."""
+
+    os: str
+    jump: bool
+    disks: Mapping[str, int]
+    """Megabytes by mount point: file systems of their own."""
+
+
 class LabFactory(Protocol):
     """Give a fresh lab of a shape; the containers are made once a run and reset between tests."""
 
-    def __call__(
-        self,
-        nodes: int = 3,
-        *,
-        os: str = "debian12",
-        jump: bool = False,
-        data_tmpfs_mb: int = 0,
-        disks: Mapping[str, int] | None = None,
-        version: str = NEWEST,
-    ) -> labs.Lab: ...
+    def __call__(self, nodes: int = 3, *, version: str = NEWEST, **special: Unpack[Special]) -> labs.Lab: ...
 
 
 @functools.cache
@@ -115,18 +115,9 @@ def lab_factory(lab_pool: Pool, release: Release) -> Iterator[LabFactory]:
     taken = itertools.count()
     given: list[labs.Lab] = []
 
-    def make(
-        nodes: int = 3,
-        *,
-        os: str = "debian12",
-        jump: bool = False,
-        data_tmpfs_mb: int = 0,
-        disks: Mapping[str, int] | None = None,
-        version: str = NEWEST,
-    ) -> labs.Lab:
+    def make(nodes: int = 3, *, version: str = NEWEST, **special: Unpack[Special]) -> labs.Lab:
         release(version)
-        small = {"/var/lib/etcd": data_tmpfs_mb} if data_tmpfs_mb else {}
-        lab = lab_pool(labs.Shape(nodes, os, jump, {**small, **(disks or {})}), next(taken))
+        lab = lab_pool(labs.Shape(nodes, **special), next(taken))
         given.append(lab)
         clean_state(lab)
         access.write_inventory(lab, version)

@@ -12,6 +12,7 @@ import pytest
 from etcdctl_remote.remote.fleet import Fleet
 from etcdctl_remote.remote.ssh_host import SshHost
 from etcdctl_remote.remote.wire import Patience
+from etcdctl_remote.secret import Secret
 
 from .sshd import SSHD, Sshd, running
 
@@ -19,6 +20,17 @@ QUICK = Patience(connect=5.0, ask_after=0.5, lost_after=2.0)
 
 Start = Callable[..., Sshd]
 Connect = Callable[..., Fleet]
+
+
+class Asked:
+    """Answers prompts, and remembers them."""
+
+    def __init__(self, answer: str) -> None:
+        self.answer, self.prompts = answer, list[str]()
+
+    def __call__(self, prompt: str) -> Secret:
+        self.prompts.append(prompt)
+        return Secret(self.answer.encode())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

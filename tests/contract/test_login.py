@@ -11,23 +11,11 @@ import pytest
 
 from etcdctl_remote.errors import LoginFailed, UsageError
 from etcdctl_remote.remote.host import Command
-from etcdctl_remote.secret import Secret
 
-from .conftest import Connect, Start
+from .conftest import Asked, Connect, Start
 from .sshd import Sshd, fingerprint, make_key, public
 
 HELLO = Command("echo hello", root=False, writes=False)
-
-
-class Asked:
-    """Answers prompts, and remembers them."""
-
-    def __init__(self, answer: str) -> None:
-        self.answer, self.prompts = answer, list[str]()
-
-    def __call__(self, prompt: str) -> Secret:
-        self.prompts.append(prompt)
-        return Secret(self.answer.encode())
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ from etcdctl_remote.errors import LoginFailed
 from etcdctl_remote.remote import privilege
 from etcdctl_remote.remote.host import Command, Host
 from etcdctl_remote.remote.ssh_host import SshHost
-from etcdctl_remote.secret import Secret
 
-from .conftest import Connect
+from .conftest import Asked, Connect
 from .sshd import Sshd
 
 SUDO = r"""#!/bin/sh
@@ -51,17 +50,6 @@ exit 1
 
 PASSWORD = "pa ss'w\"ord"
 Prepare = Callable[..., list[Host]]
-
-
-class Asked:
-    """Gives a password, and counts."""
-
-    def __init__(self, answer: str) -> None:
-        self.answer, self.prompts = answer, list[str]()
-
-    def __call__(self, prompt: str) -> Secret:
-        self.prompts.append(prompt)
-        return Secret(self.answer.encode())
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_a_node_comes_back_as_itself(lab3: nodes.Lab, how: Callable[[nodes.Node]
 
 def test_a_small_disk_fills_up_and_is_freed(lab_factory: LabOf) -> None:
     """A node with a disk of its own runs out of space when filled, and has it back when freed."""
-    node = lab_factory(1, data_tmpfs_mb=32).nodes[0]
+    node = lab_factory(1, disks={"/var/lib/etcd": 32}).nodes[0]
     spend = "dd if=/dev/zero of=/var/lib/etcd/more bs=1k count=512"
     faults.fill(node, "/var/lib/etcd", leave_kb=100)
     with pytest.raises(Failed, match="No space left"):
