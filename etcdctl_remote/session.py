@@ -63,8 +63,9 @@ def session(
         if mode == "change":
             from .remote.lock import hold
 
-            lock = stack.enter_context(hold(fleet, operator(), task))
-            session = replace(session, still_ours=lock.require)
+            lock = stack.enter_context(hold(fleet, operator(), task, tell=ways.tell))
+            fleet = lock.fenced(fleet)
+            session = replace(session, fleet=fleet, still_ours=lock.require)
         addresses, silent = _interfaces(cluster, fleet, partial=partial)
         if silent:
             fleet = replace(

@@ -1,31 +1,50 @@
 """One run at a time on a cluster: a lock on every host, held as long as we are connected.
 
 The kernel keeps the lock (flock), for a process on the host that ends with our connection. So
-a killed laptop leaves nothing behind, and no file can lie about who holds it.
+a killed laptop leaves no lock behind, and no file can lie about who holds it.
+
+What the dead laptop began may go on for a while: an unpack, a stop. So every command that
+writes holds a second file, shared, for as long as it lives; whoever takes the lock waits
+for that one too. And a command that starts only after the lock went to another run does nothing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import secrets
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ..errors import CommandFailed, ConnectionLost, Problem, Refused
+from .fence import TAKEN, Fence, Fenced, taken
 from .fleet import Fleet
 from .host import Command, Held, Host
 
 PATH = "/run/etcdctl-remote.lock"
-TAKEN = 75
-"""Exit code of the far script when somebody else holds the lock (EX_TEMPFAIL)."""
+BUSY = 76
+"""Exit code of the far script when what a former run began still goes on."""
+PATIENCE = 30.0
+"""Seconds we wait for that: an unpack takes a few, and nothing but a sick disk takes longer."""
 
+# $1 the lock, $2 the file that commands under way hold, $3 the holder. The holder is written
+# before the second file is tried: what a former run sends from then on does nothing.
 _HOLD = r"""
 umask 022
-exec 9<>"$1" || exit 1
+exec 9<>"$1" 8<>"$2" || exit 1
 flock -n 9 || { cat -- "$1" >&2; exit 75; }
 pid=$(exec sh -c 'echo $PPID')
-printf '%s\n%s\n' "$2" "$pid" >"$1" || exit 1
+printf '%s\n%s\n' "$3" "$pid" >"$1" || exit 1
+flock -w 2 8 || {
+  while read -r process what; do
+    [ ! -d "/proc/$process" ] || echo "$what (process $process)" >&2
+  done <"$2"
+  exit 76
+}
+: >"$2"
+exec 8>&-
 echo held
 exec cat >/dev/null
 """
@@ -36,6 +55,12 @@ class Lock:
     """The locks of one run, by host."""
 
     held: dict[str, Held]
+    fence: Fence
+
+    def fenced(self, fleet: Fleet) -> Fleet:
+        """The same hosts, where every command that writes does so under this lock."""
+        hosts = {name: Fenced(name, host, self.fence) for name, host in fleet.hosts.items()}
+        return replace(fleet, hosts=hosts)
 
     def alive(self) -> bool:
         """Whether every host still holds its lock for us."""
@@ -49,44 +74,62 @@ class Lock:
 
 
 @contextmanager
-def hold(fleet: Fleet, who: str, task: str, now: datetime | None = None, path: str = PATH) -> Iterator[Lock]:
+def hold(
+    fleet: Fleet,
+    who: str,
+    task: str,
+    now: datetime | None = None,
+    path: str = PATH,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Iterator[Lock]:
     """Take the lock on every host, or Refused: who has it, with which task, and since when.
 
     The first host by name is asked first and alone, so that of two runs that start together
-    one gets everything and the other nothing.
+    one gets everything and the other nothing. `tell` hears what we wait for.
     """
     since = (now or datetime.now(UTC)).isoformat(timespec="seconds")
-    holder = json.dumps({"who": who, "task": task, "since": since})
-    lock = Lock({})
+    holder = json.dumps({"who": who, "task": task, "since": since, "run": secrets.token_hex(4)})
+    lock = Lock({}, Fence(path, f"{path.removesuffix('.lock')}.busy", holder))
     names = sorted(fleet.hosts)
     try:
         for hosts in (names[:1], names[1:]):
             if hosts:
-                fleet.each(lambda host: _take(lock, host, holder, path), hosts, doing="take the lock")
+                fleet.each(lambda host: _take(lock, host, tell), hosts, doing="take the lock")
         yield lock
     finally:
         fleet.spread(lock.held, lambda held: held.close())
 
 
-def _take(lock: Lock, host: Host, holder: str, path: str) -> None:
-    command = Command(_HOLD, (path, holder), about=f"take the lock {path}", timeout=20.0)
-    try:
-        lock.held[host.name] = host.hold(command)
-    except CommandFailed as error:
-        if error.exit_status != TAKEN:
-            raise
-        raise taken(host.name, error.stderr, path) from error
+def _take(lock: Lock, host: Host, tell: Callable[[str], None]) -> None:
+    """Take one host's lock; wait for what a former run left under way there."""
+    fence, end, told = lock.fence, time.monotonic() + PATIENCE, False
+    command = Command(
+        _HOLD, (fence.lock, fence.busy, fence.holder), about=f"take the lock {fence.lock}", timeout=20.0
+    )
+    while True:
+        try:
+            lock.held[host.name] = host.hold(command)
+            return
+        except CommandFailed as error:
+            if error.exit_status == TAKEN:
+                raise taken(host.name, error.stderr) from error
+            if error.exit_status != BUSY:
+                raise
+            if time.monotonic() > end:
+                raise still_busy(host.name, error.stderr) from error
+            if not told:
+                tell(f"{host.name}: waiting for what a former run began there: {_listed(error.stderr)}")
+            told = True
 
 
-def taken(host: str, text: str, path: str) -> Problem:
-    """Name the holder as far as the lock file tells."""
-    described, _, process = text.strip().partition("\n")
-    hint = "wait for that run to end"
-    if process.isdigit():
-        hint += f". If its laptop is gone for good, `sudo kill {process}` on {host} frees the lock"
-    try:
-        holder = json.loads(described)
-        seen = f"{holder['who']} runs {holder['task']} since {holder['since']}"
-    except (ValueError, KeyError, TypeError):
-        seen = "another run"
-    return Refused(f"{host}: the cluster is locked: {seen}", hint)
+def still_busy(host: str, text: str) -> Problem:
+    """Name what a former run began and did not see the end of."""
+    return Refused(
+        f"{host}: what a former run began there still goes on: {_listed(text)}",
+        "it ends by itself within its time; run the task again then. "
+        f"If it hangs, look for the reason on {host}: `dmesg`, `df`, `uptime`",
+    )
+
+
+def _listed(text: str) -> str:
+    return "; ".join(text.strip().splitlines()) or "a command that does not tell its name"

@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from etcdctl_remote.errors import ConnectionLost, Refused
+from etcdctl_remote.remote import lock as locks
+from etcdctl_remote.remote.host import Command, Host
 from etcdctl_remote.remote.lock import hold
 
 from .conftest import Connect
@@ -102,11 +106,100 @@ def test_lock_dies_with_a_killed_program(server: Sshd, connect: Connect) -> None
 
 
 def test_unreadable_holder_is_still_a_lock(server: Sshd, connect: Connect) -> None:
-    """What stands in the file is only for people: the kernel's lock decides."""
+    """Whatever stands in the file: the kernel's lock decides who gets in."""
     with hold(connect(server), "ann", "deploy", SINCE, each_own(server)):
         Path(each_own(server)).write_text("garbage")
         with pytest.raises(Refused, match="another run"):
             hold(connect(server), "bob", "deploy", SINCE, each_own(server)).__enter__()
+
+
+# -- what a dead run began -------------------------------------------------------------------
+
+# Says that it runs, then works until a line comes through the pipe $1.
+WORK = 'exec 8<>"$1"; echo $$; read -r _ <&8; echo done >"$1.done"'
+
+
+@pytest.fixture
+def work(server: Sshd, connect: Connect) -> Iterator[tuple[Path, int]]:
+    """A command under way whose laptop has died; its pipe ends it, and its process."""
+    pipe = server.folder / "pipe"
+    os.mkfifo(pipe)
+    with hold(connect(server), "ann", "deploy", SINCE, each_own(server)) as lock:
+        host = lock.fenced(connect(server)).hosts["n1"]
+        process = int(host.hold(Command(WORK, (str(pipe),), about="unpack etcd")).first_line)
+        for pid in server.sessions():
+            os.kill(pid, signal.SIGKILL)
+    yield pipe, process
+    finish(pipe)
+
+
+def finish(pipe: Path) -> None:
+    """Let the work end, if it still goes on."""
+    with suppress(OSError):  # nobody reads the pipe any more
+        descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        os.write(descriptor, b"\n")
+        os.close(descriptor)
+
+
+def test_what_a_dead_run_began_is_waited_for(server: Sshd, connect: Connect, work: tuple[Path, int]) -> None:
+    """The lock is taken once the work has ended, and the operator is told what is waited for."""
+    pipe, process = work
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        finish(pipe)
+
+    with hold(connect(server), "bob", "deploy", SINCE, each_own(server), tell):
+        assert pipe.with_suffix(".done").exists()
+    (line,) = told
+    assert re.fullmatch(
+        rf"n1: waiting for what a former run began there: unpack etcd, since \S+ \(process {process}\)", line
+    )
+
+
+def test_what_a_dead_run_began_is_not_waited_for_for_ever(
+    server: Sshd, connect: Connect, work: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused names it, and its process; a third operator is not kept out by the second's refusal."""
+    monkeypatch.setattr(locks, "PATIENCE", 0.0)
+    with pytest.raises(Refused, match=rf"unpack etcd, since \S+ \(process {work[1]}\)") as caught:
+        hold(connect(server), "bob", "deploy", SINCE, each_own(server)).__enter__()
+    assert "it ends by itself" in caught.value.hint
+    finish(work[0])
+    take_within(3, server, connect)
+
+
+def test_reading_waits_for_nobody(server: Sshd, connect: Connect, work: tuple[Path, int]) -> None:
+    """A command that only reads runs beside the work, and is nothing that others wait for."""
+    with hold(connect(server), "bob", "deploy", SINCE, f"{each_own(server)}-other") as lock:
+        host = lock.fenced(connect(server)).hosts["n1"]
+        assert host.run(Command("ls -l /proc/self/fd", writes=False)).text.count("busy") == 0
+        assert host.run(Command("ls -l /proc/self/fd")).text.count("busy") == 1
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_comes_late_does_nothing(server: Sshd, connect: Connect, check: bool) -> None:
+    """A command of a run whose lock went to another is refused on the host, naming the other."""
+    made = server.folder / "made"
+    touch = Command('touch -- "$1"', (str(made),), about="touch")
+    with hold(connect(server), "ann", "deploy", SINCE, each_own(server)) as lost:
+        host: Host = lost.fenced(connect(server)).hosts["n1"]
+        lost.held["n1"].close()
+        with hold(connect(server), "bob", "stop", SINCE, each_own(server)) as lock:
+            with pytest.raises(Refused, match="bob runs stop since"):
+                host.run(touch, check=check)
+            assert not made.exists()
+            lock.fenced(connect(server)).hosts["n1"].run(touch, check=check)
+            assert made.exists()
+
+
+def test_a_command_keeps_its_arguments_and_its_exit_code(server: Sshd, connect: Connect) -> None:
+    """The lock changes nothing of what a command sees and says."""
+    with hold(connect(server), "ann", "deploy", SINCE, each_own(server)) as lock:
+        host = lock.fenced(connect(server)).hosts["n1"]
+        seen = host.run(Command('cat; printf "%s|" "$#" "$@"; exit 7', ("a b", "c")), b"in ", check=False)
+        assert (seen.exit, seen.stdout, seen.stderr) == (7, b"in 2|a b|c|", b"")
 
 
 def take_within(seconds: float, server: Sshd, connect: Connect) -> None:
