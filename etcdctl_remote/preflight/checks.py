@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from ..desired.model import ClusterSpec
@@ -16,7 +16,7 @@ from .disk import measure
 from .facts import Facts
 from .judge import judge
 from .network import probe
-from .reach import reach
+from .reach import blocked, reach
 
 
 def run(
@@ -48,7 +48,7 @@ def refuse_failing(
 ) -> tuple[Finding, ...]:
     """Run the checks that can forbid a deploy; Refused lists every failure of every node at once.
 
-    Members that run prove their network themselves: then `network=False` looks at the hosts only.
+    Members that serve prove their network themselves: then `network=False` looks at the hosts only.
     """
     found = run(cluster, generation, fleet, network=network)
     bad = forbidding(found)
@@ -62,6 +62,16 @@ def refuse_failing(
             {node: "\n      ".join(lines) for node, lines in seen.items()},
         )
     return found
+
+
+def cut_off(
+    cluster: ClusterSpec, generation: Generation, fleet: Fleet, nodes: Collection[str]
+) -> tuple[Finding, ...]:
+    """Find the peer ports that are not reached from or at `nodes`; empty if none is, or nobody can tell."""
+    facts = _facts(cluster, fleet).facts
+    trials = probe(cluster, generation, fleet, facts).trials
+    theirs = [t for t in trials if t.way.kind == "peer" and {t.way.source, t.way.target} & set(nodes)]
+    return tuple(blocked(cluster, facts, theirs))
 
 
 @dataclass(frozen=True)

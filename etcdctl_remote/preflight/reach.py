@@ -22,7 +22,7 @@ def reach(
 ) -> list[Finding]:
     """Turn a probe into findings: one for each blocked port, wrong address or wrong certificate."""
     found = [
-        *_blocked(cluster, facts, probe),
+        *blocked(cluster, facts, probe.trials),
         *_mistaken(probe),
         *_sources(cluster, generation, probe),
         *_unprobed(cluster, facts, probe),
@@ -51,10 +51,10 @@ def _as(seen: list[str]) -> str:
 # -- blocked ---------------------------------------------------------------------------------
 
 
-def _blocked(cluster: ClusterSpec, facts: Mapping[str, Facts], probe: Probe) -> Iterator[Finding]:
+def blocked(cluster: ClusterSpec, facts: Mapping[str, Facts], trials: Iterable[Trial]) -> Iterator[Finding]:
     """Group by the port that is not reached: one rule on its host opens it to all."""
     groups: dict[tuple[str, int, str, str], list[Way]] = {}
-    for trial in probe.trials:
+    for trial in trials:
         if trial.outcome in ("refused", "lost"):
             key = (trial.way.target, trial.way.port, trial.outcome, trial.seen)
             groups.setdefault(key, []).append(trial.way)
