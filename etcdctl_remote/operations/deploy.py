@@ -57,8 +57,11 @@ def deploy(session: Session, consent: Consent) -> Plan:
     todo = plan(want, now)
     if todo and not consent.dry_run:
         from ..preflight import checks
+        from .cut_off import refuse_cut_off
 
         checks.refuse_failing(cluster, generation, session.fleet, network=not formed(now))
+        if formed(now):
+            refuse_cut_off(session, generation, now)
     if not todo or not consent.given(todo):
         return todo
     session.save(generation)
