@@ -13,21 +13,18 @@ from invoke.exceptions import Exit
 
 from .command import command, inventory_path
 from .errors import UsageError
+from .running import Asked, change, consent_on, look, screen, show_plan, ways_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from types import ModuleType
 
     from .console.output import Output
     from .lab.nodes import Lab
     from .operations.consent import Consent
-    from .operations.session import Session, Ways
-    from .plan.events import Listener
-    from .plan.journal import Journal
+    from .operations.session import Session
     from .plan.step import Plan
-    from .session import Mode
 
-    Operation = Callable[[Session, Consent], Plan]
 
 # -- start -------------------------------------------------------------------------------------
 
@@ -50,10 +47,10 @@ def init(
     from .operations import init as operation
 
     if schema:
-        _output("json").result("", operation.json_schema())
+        screen("json").result("", operation.json_schema())
         return
     path = operation.init(inventory, cluster=cluster, nodes=node, version=version, user=user)
-    _output(output).result(f"{path} written. Next: `check`, then `deploy`.", {"inventory": str(path)})
+    screen(output).result(f"{path} written. Next: `check`, then `deploy`.", {"inventory": str(path)})
 
 
 @command
@@ -63,8 +60,8 @@ def check(context: Context, inventory: str = "", output: str = "text") -> None:
     from .operations.check import check as operation
     from .session import session
 
-    out = _output(output)
-    with session(inventory_path(inventory), "check", "command", partial=True, ways=_ways(out)) as opened:
+    out = screen(output)
+    with session(inventory_path(inventory), "check", "command", partial=True, ways=ways_on(out)) as opened:
         findings = operation(opened)
     from .console.reports import findings_table
 
@@ -82,10 +79,10 @@ def plan(context: Context, inventory: str = "", output: str = "text") -> None:
     from .operations.deploy import deploy as operation
     from .session import session
 
-    out = _output(output)
-    with session(inventory_path(inventory), "plan", ways=_ways(out)) as opened:
-        todo = operation(opened, _consent(out, yes=False, dry_run=True))
-    _show(out, todo)
+    out = screen(output)
+    with session(inventory_path(inventory), "plan", ways=ways_on(out)) as opened:
+        todo = operation(opened, consent_on(out, yes=False, dry_run=True))
+    show_plan(out, todo)
     if todo:
         raise Exit(code=5)
 
@@ -98,7 +95,7 @@ def deploy(
     from .operations.deploy import deploy as operation
 
     done = "every member serves. Next: `health`, `status`; keep a copy of the certs folder in a safe place"
-    _change("deploy", operation, inventory, output, yes, dry_run, done)
+    change("deploy", operation, Asked(inventory, output, yes, dry_run), done)
 
 
 @command
@@ -108,7 +105,8 @@ def start(
     """Start all members that have their data."""
     from .operations.start_stop import start as operation
 
-    _change("start", operation, inventory, output, yes, dry_run, "every started member serves", partial=True)
+    asked = Asked(inventory, output, yes, dry_run)
+    change("start", operation, asked, "every started member serves", partial=True)
 
 
 @command
@@ -118,7 +116,8 @@ def stop(
     """Stop all members; everything that needs etcd stops working until `start`."""
     from .operations.start_stop import stop as operation
 
-    _change("stop", operation, inventory, output, yes, dry_run, "every member is stopped. Next: `start`")
+    asked = Asked(inventory, output, yes, dry_run)
+    change("stop", operation, asked, "every member is stopped. Next: `start`")
 
 
 @command
@@ -142,9 +141,8 @@ def destroy(
         return operation(opened, consent, confirm=confirm, delete_data=delete_data)
 
     noted = {"delete_data": delete_data, "confirm": bool(confirm)}
-    _change(
-        "destroy", run, inventory, output, yes, dry_run, "the cluster is gone from its hosts", noted=noted
-    )
+    asked = Asked(inventory, output, yes, dry_run)
+    change("destroy", run, asked, "the cluster is gone from its hosts", noted=noted)
 
 
 # -- look --------------------------------------------------------------------------------------
@@ -153,15 +151,11 @@ def destroy(
 @command
 def health(context: Context, inventory: str = "", output: str = "text") -> None:
     """Check each member by a linearizable read on its own node; exit 1 if any is unhealthy."""
-    from .operations.health import health as operation
-    from .session import session
-
-    out = _output(output)
-    with session(inventory_path(inventory), "health", partial=True, ways=_ways(out)) as opened:
-        found = operation(opened)
     from .console.reports import health_document, health_table
+    from .operations.health import health as operation
 
-    out.result(health_table(found), health_document(found))
+    found = look("health", operation, inventory, output)
+    screen(output).result(health_table(found), health_document(found))
     if not found.healthy:
         raise Exit(code=1)
 
@@ -169,15 +163,11 @@ def health(context: Context, inventory: str = "", output: str = "text") -> None:
 @command
 def status(context: Context, inventory: str = "", output: str = "text") -> None:
     """One table of members, how many more may be lost, and what to do about what is seen."""
-    from .operations.status import status as operation
-    from .session import session
-
-    out = _output(output)
-    with session(inventory_path(inventory), "status", partial=True, ways=_ways(out)) as opened:
-        found = operation(opened)
     from .console.reports import status_document, status_table
+    from .operations.status import status as operation
 
-    out.result(status_table(found), status_document(found))
+    found = look("status", operation, inventory, output)
+    screen(output).result(status_table(found), status_document(found))
 
 
 @command
@@ -189,11 +179,11 @@ def etcdctl(context: Context, command: str = "", inventory: str = "", node: str 
     from .operations.run_etcdctl import verb
     from .session import session
 
-    out, path = _output("text"), inventory_path(inventory)
+    out, path = screen("text"), inventory_path(inventory)
     arguments = {"node": node, "command": verb(command)}
     typed = sys.stdin is None or sys.stdin.isatty()
     stdin = None if typed else open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
-    with session(path, "etcdctl", "command", partial=True, ways=_ways(out), arguments=arguments) as opened:
+    with session(path, "etcdctl", "command", partial=True, ways=ways_on(out), arguments=arguments) as opened:
         code = operation(
             opened, command, node, stdin=stdin, out=_raw(sys.stdout.buffer), err=_raw(sys.stderr.buffer)
         )
@@ -216,8 +206,8 @@ def logs(
 
     if follow and output == "json":
         raise UsageError("--follow has no end, so it is no JSON document", "leave out one of the two")
-    out = _output(output)
-    with session(inventory_path(inventory), "logs", partial=True, ways=_ways(out)) as opened:
+    out = screen(output)
+    with session(inventory_path(inventory), "logs", partial=True, ways=ways_on(out)) as opened:
         from .console import logs as view
 
         found = {
@@ -242,7 +232,7 @@ def audit(context: Context, inventory: str = "", output: str = "text", run: str 
     from .console import history
     from .plan.journal import beside, read
 
-    out = _output(output)
+    out = screen(output)
     found = history.runs(read(beside(inventory_path(inventory))))
     if run:
         chosen = history.one(found, run)
@@ -261,7 +251,7 @@ def lab_up(
     """Start local nodes that are real hosts (systemd, sshd), and write an inventory for them."""
     lab = _lab_nodes()
 
-    out = _output(output)
+    out = screen(output)
     found = lab.up(name, lab.Shape(nodes=nodes, os=os), say=out.note)
     out.result(f"{found.inventory} written. Next: `deploy -i {found.inventory}`.", _lab_document(found))
 
@@ -273,7 +263,7 @@ def lab_list(context: Context, output: str = "text") -> None:
 
     found = lab.list_labs()
     rows = (f"{each.name}  {node.name}  {node.address}" for each in found for node in each.nodes)
-    _output(output).result(
+    screen(output).result(
         "\n".join(rows) or "there is no lab", {"labs": [_lab_document(each) for each in found]}
     )
 
@@ -283,7 +273,7 @@ def lab_down(context: Context, name: str = "lab", output: str = "text") -> None:
     """Remove a local lab: its nodes, its network, its folder."""
     lab = _lab_nodes()
 
-    out = _output(output)
+    out = screen(output)
     gone = lab.down(name, say=out.note)
     out.result(f"{name} is gone" if gone else f"there is no lab {name}", {"lab": name, "removed": gone})
 
@@ -302,77 +292,6 @@ def _lab_nodes() -> ModuleType:
 def _lab_document(found: Lab) -> dict[str, object]:
     nodes = {node.name: node.address for node in found.nodes}
     return {"lab": found.name, "inventory": str(found.inventory), "nodes": nodes}
-
-
-# -- what tasks share --------------------------------------------------------------------------
-
-
-def _output(output: str) -> Output:
-    from .console.output import Output
-
-    return Output("json" if output == "json" else "text")
-
-
-def _change(
-    task: str,
-    operation: Operation,
-    inventory: str,
-    output: str,
-    yes: bool,
-    dry_run: bool,
-    done: str,
-    partial: bool = False,
-    noted: Mapping[str, object] | None = None,
-) -> None:
-    """Run an operation that changes something: progress, consent, journal, a closing line."""
-    from .console.plans import document
-    from .console.progress import progress
-    from .session import session
-
-    out = _output(output)
-    path = inventory_path(inventory)
-    with progress(out) as listen:
-        ways = _ways(out, listen)
-        mode: Mode = "read" if dry_run else "change"
-        arguments = {"yes": yes, "dry_run": dry_run, **(noted or {})}
-        with session(path, task, mode, partial=partial, ways=ways, arguments=arguments) as opened:
-            todo = operation(opened, _consent(out, yes=yes, dry_run=dry_run, journal=opened.journal))
-    if dry_run:
-        _show(out, todo)
-    else:
-        if not todo:
-            for note in todo.notes:
-                out.warn(note)
-        out.result(f"{todo.title}: {done if todo else 'nothing to do'}", document(todo))
-
-
-def _ways(out: Output, listen: Listener | None = None) -> Ways:
-    from .console.ask import Asker
-    from .operations.session import Ways
-
-    asker = Asker(out)
-    password = asker.password if asker.present else None
-    return Ways(tell=out.note, password=password, listen=listen or (lambda event: None))
-
-
-def _consent(out: Output, *, yes: bool, dry_run: bool, journal: Journal | None = None) -> Consent:
-    """Show the plan before asking, and note it: one that is declined is history too."""
-    from .console.ask import Asker
-    from .console.plans import PlanView
-    from .operations.consent import Consent
-
-    def show(todo: Plan) -> None:
-        out.inform(PlanView(todo, diffs=False))
-        if journal:
-            journal.plan(todo)
-
-    return Consent(show, Asker(out), yes=yes, dry_run=dry_run)
-
-
-def _show(out: Output, todo: Plan) -> None:
-    from .console.plans import PlanView, document
-
-    out.result(PlanView(todo), document(todo))
 
 
 def _raw(stream: BinaryIO) -> Callable[[bytes], None]:

@@ -21,7 +21,8 @@ from etcdctl_remote.errors import Unreachable, UsageError
 from etcdctl_remote.operations.session import Session
 from etcdctl_remote.plan.journal import Journal
 from etcdctl_remote.plan.step import Plan
-from etcdctl_remote.tasks import _consent, namespace
+from etcdctl_remote.running import consent_on
+from etcdctl_remote.tasks import namespace
 from tests.unit.operations.here import Canned, session
 
 CHANGING = {"deploy", "start", "stop", "destroy"}
@@ -145,7 +146,7 @@ def test_the_journal_gets_the_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_plan_that_is_declined_is_history(tmp_path: Path) -> None:
     """It is noted when it is shown, before the question."""
     path = tmp_path / "i.journal.jsonl"
-    consent = _consent(Output(stderr=StringIO()), yes=False, dry_run=False, journal=Journal(path))
+    consent = consent_on(Output(stderr=StringIO()), yes=False, dry_run=False, journal=Journal(path))
     with pytest.raises(UsageError):  # nobody to ask
         consent.given(Plan("deploy demo", ()))
     assert '"event": "plan"' in path.read_text()
