@@ -30,11 +30,16 @@ SYSTEM = frozenset(_SYSTEM.split())
 """Directories whose owner and mode must not change; and our own programs."""
 
 
+def _fits(pattern: re.Pattern[str], text: str, what: str) -> str:
+    """Return the text if all of it fits; else say what it is not, and what was expected."""
+    if not pattern.fullmatch(text):
+        raise ValueError(f"{text!r} is not {what}")
+    return text
+
+
 def name(text: str) -> str:
     """Check a cluster or member name."""
-    if not NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is not a name; expected 1 to 63 letters, digits, `.`, `_` or `-`")
-    return text
+    return _fits(NAME, text, "a name; expected 1 to 63 letters, digits, `.`, `_` or `-`")
 
 
 def address(text: str) -> str:
@@ -88,30 +93,22 @@ def host_name(text: str) -> str:
 
 def hop(text: str) -> str:
     """Check one jump host."""
-    if not HOP.fullmatch(text):
-        raise ValueError(f"{text!r} is not a jump host; expected [user@]host[:port]")
-    return text
+    return _fits(HOP, text, "a jump host; expected [user@]host[:port]")
 
 
 def interface(text: str) -> str:
     """Check the name of a network interface."""
-    if not INTERFACE.fullmatch(text):
-        raise ValueError(f"{text!r} is not an interface; expected a name such as eth0 or wg0")
-    return text
+    return _fits(INTERFACE, text, "an interface; expected a name such as eth0 or wg0")
 
 
 def user(text: str) -> str:
     """Check the system user that etcd runs as."""
-    if not USER.fullmatch(text):
-        raise ValueError(f"{text!r} is not a system user; expected lower-case letters, digits, `_`, `-`")
-    return text
+    return _fits(USER, text, "a system user; expected lower-case letters, digits, `_`, `-`")
 
 
 def login(text: str) -> str:
     """Check the user that SSH logs in as."""
-    if not LOGIN.fullmatch(text):
-        raise ValueError(f"{text!r} is not a login name; expected letters, digits, `.`, `_`, `-`, `@`")
-    return text
+    return _fits(LOGIN, text, "a login name; expected letters, digits, `.`, `_`, `-`, `@`")
 
 
 def remote_path(text: str) -> str:
