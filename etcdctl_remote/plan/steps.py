@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..desired.hostspec import UNIT_PATH
 from ..desired.spec import DirSpec, FileSpec, LinkSpec
+from ..errors import CommandFailed
 from ..remote import files, units
 from ..remote.host import Command, Host
 from .step import Progress
@@ -43,17 +44,20 @@ exit 0
 
 # Unpacked beside its final place and moved there whole: a directory that exists is complete.
 # The old and the new name never exist half-done, whenever the power goes. The archive goes
-# before the wait for the disk, which then need not take it.
+# before the wait for the disk, which then need not take it. Exit 65: it holds no etcd, or none for this host.
 _UNPACK = r"""
 set -eu
 archive=$1 release=$2
 new="$release.new.$$"
-trap 'rm -rf "$new"' EXIT
+trap 'rm -rf "$new" "$archive"' EXIT
 rm -rf "$release".new.*
 mkdir -p "$new"
 tar -xzf "$archive" -C "$new" --strip-components=1 --no-same-owner --no-same-permissions
 chmod -R u=rwX,go=rX "$new"
-ETCD_UNSUPPORTED_ARCH=arm64 "$new/etcd" --version >/dev/null || { echo "$new/etcd does not run on this host" >&2; exit 1; }
+for program in etcd etcdctl; do
+  [ -f "$new/$program" ] || { echo "it holds no $program one folder down" >&2; exit 65; }
+done
+ETCD_UNSUPPORTED_ARCH=arm64 "$new/etcd" --version >/dev/null || { echo "$new/etcd does not run on this host" >&2; exit 65; }
 rm -f "$archive"
 : >"$new/.complete"
 sync -f "$new"
@@ -72,6 +76,9 @@ member=$(printf '%s' "$status" | sed -n 's/.*"member_id":\([0-9]*\).*/\1/p')
 [ "$leader" != "$member" ] || "$@" move-leader "$to" >/dev/null || true
 """
 
+
+BAD_ARCHIVE = 65
+"""Exit code of the far script for an archive that is not what we need (EX_DATAERR)."""
 
 ASIDE = "moved-aside"
 """Beginning of the directory that holds moved data inside a mount point; no data of a member."""
@@ -118,7 +125,20 @@ class InstallRelease:
             progress(done, self.size)
 
         files.upload(host, self.archive, archive, self.sha256, sent=sent, durable=False)
-        host.run(Command(_UNPACK, (archive, release), about=f"unpack {archive}", timeout=300))
+        try:
+            host.run(Command(_UNPACK, (archive, release), about=f"unpack {archive}", timeout=300))
+        except CommandFailed as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: CommandFailed) -> CommandFailed:
+        """Say whose the archive is that we sent."""
+        hint = (
+            f"{self.archive} is no release archive of etcd {self.version} for this host: see `release` in the "
+            "inventory, and whether `release.sha256` pins the sum of the right one"
+            if error.exit_status == BAD_ARCHIVE
+            else error.hint
+        )
+        return CommandFailed(error.host, error.about, error.exit_status, error.stderr, hint)
 
 
 @dataclass(frozen=True)

@@ -57,14 +57,15 @@ def calls(folder: Path) -> list[str]:
 # -- releases --------------------------------------------------------------------------------
 
 
-def archive(path: Path, *, etcd: str = "#!/bin/sh\necho etcd Version: 3.6.14\n") -> InstallRelease:
+def archive(
+    path: Path, *, etcd: str = "#!/bin/sh\necho etcd Version: 3.6.14\n", without: str = ""
+) -> InstallRelease:
     """A release archive, laid out as the official ones are, and the step that installs it."""
+    files = {"etcd": etcd, "etcdctl": "#!/bin/sh\n", "Documentation/README.md": "read me"}
     with tarfile.open(path, "w:gz") as tar:
-        for name, text in (
-            ("etcd", etcd),
-            ("etcdctl", "#!/bin/sh\n"),
-            ("Documentation/README.md", "read me"),
-        ):
+        for name, text in files.items():
+            if name == without:
+                continue
             member = tarfile.TarInfo(f"etcd-v3.6.14-linux-amd64/{name}")
             member.size, member.mode, member.uid = len(text), 0o700, 1234
             tar.addfile(member, io.BytesIO(text.encode()))
@@ -103,10 +104,22 @@ def test_installing_twice_keeps_what_was_there(tmp_path: Path) -> None:
 def test_a_binary_of_another_architecture_is_not_installed(tmp_path: Path) -> None:
     """It is tried before the directory gets its name."""
     step = archive(tmp_path / "etcd-v3.6.14-linux-amd64.tar.gz", etcd="\x7fELFnot really")
-    with pytest.raises(CommandFailed, match="does not run on this host"):
+    with pytest.raises(CommandFailed, match="does not run on this host") as caught:
         step.run(host(tmp_path), quiet)
+    assert str(step.archive) in caught.value.hint
     assert not (tmp_path / "opt/etcd/v3.6.14").exists()
     assert not list((tmp_path / "opt/etcd").glob("v3.6.14.new.*"))
+
+
+@pytest.mark.parametrize("missing", ["etcd", "etcdctl"])
+def test_an_archive_of_something_else_is_not_installed(tmp_path: Path, missing: str) -> None:
+    """Its sum was right, it was meant: the error names the file on the laptop, and the key that chose it."""
+    step = archive(tmp_path / "prometheus.tar.gz", without=missing)
+    with pytest.raises(CommandFailed, match=f"holds no {missing} one folder down") as caught:
+        step.run(host(tmp_path), quiet)
+    assert str(tmp_path / "prometheus.tar.gz") in caught.value.hint
+    assert "`release` in the inventory" in caught.value.hint
+    assert list((tmp_path / "opt/etcd").iterdir()) == []
 
 
 def test_an_archive_that_changed_on_the_way(tmp_path: Path) -> None:
