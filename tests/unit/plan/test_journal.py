@@ -20,7 +20,7 @@ from etcdctl_remote.plan.execute import Executor
 from etcdctl_remote.plan.journal import Journal, beside, operator, read
 from etcdctl_remote.plan.step import Plan, Progress, Stage
 from etcdctl_remote.remote.fleet import Fleet
-from tests.unit.plan.test_execute import Do, Named
+from tests.unit.plan.scene import Do, Named
 
 AT = datetime(2026, 11, 21, 5, 12, 33, 123456, tzinfo=UTC)
 
@@ -126,7 +126,7 @@ from etcdctl_remote.plan.execute import Executor
 from etcdctl_remote.plan.journal import Journal
 from etcdctl_remote.plan.step import Plan, Progress, Stage
 from etcdctl_remote.remote.fleet import Fleet
-from tests.unit.plan.test_execute import Do, Named
+from tests.unit.plan.scene import Do, Named
 def die(host, progress):
     os.kill(os.getpid(), signal.SIGKILL)
 journal = Journal(Path(sys.argv[1]))
