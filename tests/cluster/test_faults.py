@@ -98,7 +98,8 @@ def test_an_archive_that_holds_no_etcd_is_told_and_mended(
             assert execute(node, "find /opt/etcd -mindepth 1 -type d") == ""
     wrong.write_bytes(good.read_bytes())
     (tmp_path / "SHA256SUMS").write_bytes(good.with_name("SHA256SUMS").read_bytes())
-    _deployed(lab3)
+    _deploy_in_the_end(lab3)
+    assert drive.leftovers(lab3) == []
 
 
 def _archive_of(program: bytes) -> bytes:
@@ -134,7 +135,8 @@ def test_a_port_taken_after_the_preflight_fails_the_start(lab3: Lab) -> None:
         address = f"{node.address}:2380"
         drive.tells(done, f"listen tcp {address}: bind: address already in use")
         drive.tells(done, "n2:", f"another process listens on {address}")
-    _deployed(lab3)
+    _deploy_in_the_end(lab3)
+    assert drive.leftovers(lab3) == []
 
 
 @contextmanager
@@ -171,6 +173,7 @@ def test_a_full_disk_is_refused_before_the_first_change(small: Lab) -> None:
     opt, data = "only 40 MiB free on /opt", "only 40 MiB free on /mnt/disk"
     drive.tells(done, "n2:", opt, "256 MiB are needed to install a release")
     drive.tells(done, "n3:", data, "256 MiB are needed")
+    assert not (small.state / "certs").exists()
 
 
 def test_a_disk_that_fills_up_half_way(small: Lab) -> None:
@@ -187,7 +190,8 @@ def test_a_disk_that_fills_up_half_way(small: Lab) -> None:
     drive.tells(done, "n3:", "the disk is full")
     execute(third, "rm /etc/systemd/system/etcd.service.d/odd.conf")
     faults.free(third, "/mnt/disk")
-    _deployed(small)
+    _deploy_in_the_end(small)
+    assert drive.leftovers(small) == []
 
 
 @contextmanager
@@ -227,7 +231,8 @@ def test_a_failed_first_start_is_explained_node_by_node(lab3: Lab) -> None:
     drive.tells(done, "private key does not match public key")
     drive.tells(done, "→", "take `no-such-flag` out", "namei -l")
     each(lab3.nodes, lambda node: execute(node, "rm /etc/systemd/system/etcd.service.d/odd.conf"))
-    _deployed(lab3)
+    _deploy_in_the_end(lab3)
+    assert drive.leftovers(lab3) == []
 
 
 # -- the network -----------------------------------------------------------------------------
@@ -250,10 +255,9 @@ def test_two_nodes_that_do_not_reach_each_other(lab3: Lab) -> None:
 # -- what tests share ------------------------------------------------------------------------
 
 
-def _deployed(lab: Lab) -> None:
-    """Deploy; then it is done, holds together, and has left nothing behind."""
+def _deploy_in_the_end(lab: Lab) -> None:
+    """Deploy; then nothing is left to do, and every member reads what one was given."""
     drive.deploy(lab)
     drive.settle_nothing(lab)
     drive.put(lab.nodes[0], "deployed", "in the end")
     assert [drive.get(node, "deployed") for node in lab.nodes] == ["in the end"] * len(lab.nodes)
-    assert drive.leftovers(lab) == []

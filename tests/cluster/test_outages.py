@@ -67,10 +67,12 @@ def test_an_inventory_of_another_cluster(lab: Lab, tmp_path: Path) -> None:
     other = tmp_path / "inventory.yaml"
     other.write_text(lab.inventory.read_text().replace(f"cluster: {lab.name}", "cluster: other"))
     shutil.copytree(lab.state / "certs" / lab.name, tmp_path / "certs" / "other")
+    certs = drive.folder(tmp_path / "certs")
     with drive.untouched(lab, DATA):
         done = drive.fails(lab, 4, "nothing was changed", inventory=other)
     for node in lab.nodes:
         drive.tells(done, f"{node.name}:", f"member of the cluster {lab.name}", "not other")
+    assert drive.folder(tmp_path / "certs") == certs
 
 
 # -- host keys -------------------------------------------------------------------------------
@@ -185,7 +187,9 @@ def test_a_member_cut_off_from_the_others(lab: Lab) -> None:
         drive.edit(lab, settings='{snapshot-count: "20000"}')
         with drive.untouched(lab, DATA):
             done = drive.fails(lab, 4, f"{alone.name} runs and does not serve: cut off from its peers")
-        drive.tells(done, f"{peer.name}:", f"port 2380 of {peer.name}", f"from {alone.name}", "a firewall drops")
+        drive.tells(
+            done, f"{peer.name}:", f"port 2380 of {peer.name}", f"from {alone.name}", "a firewall drops"
+        )
         assert done.seconds < 30, str(done)
     finally:
         faults.rejoin(lab)
