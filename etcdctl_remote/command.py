@@ -14,6 +14,7 @@ from typing import Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
+from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
 from .errors import Failed, Interrupted, Problem, UsageError
@@ -32,6 +33,21 @@ HELP = {
 }
 
 
+class Whole(Argument):
+    """A flag with a whole number. Invoke ends with a traceback where it gets something else."""
+
+    @classmethod
+    def of(cls, given: Argument) -> Whole:
+        """The same flag, careful with its value."""
+        return cls(names=given.names, kind=int, default=given.default, help=given.help)
+
+    def set_value(self, value: Any, cast: bool = True) -> None:
+        """Take a number, or end with the exit code of wrong usage."""
+        if cast and not str(value).isdecimal():
+            raise Exit(f"error: --{self.names[0]} {value}: not a whole number", UsageError.exit_code)
+        super().set_value(value, cast)
+
+
 class Command(Task):  # type: ignore[type-arg]
     """An Invoke task whose short flags are chosen by us, not by the order of its arguments."""
 
@@ -41,6 +57,10 @@ class Command(Task):  # type: ignore[type-arg]
         opts["names"] = (long, SHORT[name]) if name in SHORT else (long,)
         opts.setdefault("help", HELP.get(name))
         return opts
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        found = super().get_arguments(ignore_unknown_help)
+        return [Whole.of(one) if one.kind is int else one for one in found]
 
 
 @contextmanager

@@ -27,7 +27,7 @@ class EtcdctlRemote(Program):
 def _usage(parse: object, *arguments: object) -> None:
     try:
         parse(*arguments)  # type: ignore[operator]
-    except (ParseError, ValueError) as error:  # ValueError: --lines many
+    except ParseError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from error
 

@@ -83,7 +83,9 @@ def test_the_checkout_has_the_same_tasks() -> None:
         (("deploy", "--no-such-flag"), "--no-such-flag"),
         (("deploy", "-x"), "-x"),
         (("deploy", "now"), "now"),
-        (("logs", "--lines", "many", *MISSING), "many"),
+        (("logs", "--lines", "many", *MISSING), "error: --lines many: not a whole number"),
+        (("logs", "--lines=-1", *MISSING), "--lines -1"),
+        (("lab.up", "--nodes", "1.5"), "--nodes 1.5"),
         (("no-such-task",), "no-such-task"),
     ],
 )
@@ -95,6 +97,15 @@ def test_wrong_usage_is_two(words: tuple[str, ...], told: str, tmp_path: Path) -
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_number_in_the_checkout() -> None:
+    """One line and exit 2: Invoke alone would show a traceback."""
+    done = subprocess.run(
+        [*CHECKOUT, "logs", "--lines", "many"], capture_output=True, text=True, env=environment(), cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --lines many: not a whole number\n"
 
 
 @pytest.mark.parametrize("task", ["check", "deploy", "status", "audit"])
