@@ -20,12 +20,15 @@ from .host import Command, Held, Host, Listener, Result, Tunnel
 TAKEN = 75
 """Exit code of the far script when somebody else holds the lock (EX_TEMPFAIL)."""
 
-# $1 the file to hold, $2 the lock, $3 its holder, $4 what is done; then the command's own arguments.
+# $1 the file to hold, $2 the lock, $3 its holder, $4 what is done, $5 "ends" if our parent is the
+# `timeout` that ends it with all its children; then the command's own arguments.
 _UNDER = r"""
 exec 9>>"$1" || exit 1
 flock -ns 9 && read -r _holder <"$2" && [ "$_holder" = "$3" ] || { cat -- "$2" >&2; exit 75; }
-printf '%s %s\n' "$$" "$4" >&9
-shift 4
+_process=$$
+[ -z "$5" ] || _process=$PPID
+printf '%s %s\n' "$_process" "$4" >&9
+shift 5
 """
 
 
@@ -47,7 +50,7 @@ class Fence:
         what = " ".join((command.about or "a command").split())
         told = f"{what}, since {now.isoformat(timespec='seconds')}"
         told += f", for {command.timeout:g} s at most" if ends else ""
-        args = (self.busy, self.lock, self.holder, told, *command.args)
+        args = (self.busy, self.lock, self.holder, told, "ends" * ends, *command.args)
         return replace(command, script=_UNDER + command.script, args=args)
 
 

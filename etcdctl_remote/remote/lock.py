@@ -126,8 +126,7 @@ def still_busy(host: str, text: str) -> Problem:
     """Name what a former run began and did not see the end of."""
     return Refused(
         f"{host}: what a former run began there still goes on: {_listed(text)}",
-        "it ends by itself within its time; run the task again then. "
-        f"If it hangs, look for the reason on {host}: `dmesg`, `df`, `uptime`",
+        f"it ends by itself; run the task again then. If it hangs, `sudo kill PROCESS` on {host} ends it",
     )
 
 

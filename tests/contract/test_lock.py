@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -115,8 +116,8 @@ def test_unreadable_holder_is_still_a_lock(server: Sshd, connect: Connect) -> No
 
 # -- what a dead run began -------------------------------------------------------------------
 
-# Says that it runs, then works until a line comes through the pipe $1.
-WORK = 'exec 8<>"$1"; echo $$; read -r _ <&8; echo done >"$1.done"'
+# Says who can end it, then works until a line comes through the pipe $1.
+WORK = 'exec 8<>"$1"; echo $PPID >"$1.process"; read -r _ <&8; echo done >"$1.done"'
 
 
 @pytest.fixture
@@ -124,13 +125,23 @@ def work(server: Sshd, connect: Connect) -> Iterator[tuple[Path, int]]:
     """A command under way whose laptop has died; its pipe ends it, and its process."""
     pipe = server.folder / "pipe"
     os.mkfifo(pipe)
+    os.mkfifo(f"{pipe}.process")
     with hold(connect(server), "ann", "deploy", SINCE, each_own(server)) as lock:
         host = lock.fenced(connect(server)).hosts["n1"]
-        process = int(host.hold(Command(WORK, (str(pipe),), about="unpack etcd")).first_line)
+        run = threading.Thread(target=dies, args=(host, Command(WORK, (str(pipe),), about="unpack etcd")))
+        run.start()
+        process = int(Path(f"{pipe}.process").read_text())
         for pid in server.sessions():
             os.kill(pid, signal.SIGKILL)
+        run.join()
     yield pipe, process
     finish(pipe)
+
+
+def dies(host: Host, command: Command) -> None:
+    """Run a command to the end of its connection."""
+    with pytest.raises(ConnectionLost):
+        host.run(command)
 
 
 def finish(pipe: Path) -> None:
@@ -154,20 +165,23 @@ def test_what_a_dead_run_began_is_waited_for(server: Sshd, connect: Connect, wor
         assert pipe.with_suffix(".done").exists()
     (line,) = told
     assert re.fullmatch(
-        rf"n1: waiting for what a former run began there: unpack etcd, since \S+ \(process {process}\)", line
+        rf"n1: waiting for what a former run began there: unpack etcd, since \S+, for 60 s at most \(process {process}\)",
+        line,
     )
 
 
 def test_what_a_dead_run_began_is_not_waited_for_for_ever(
     server: Sshd, connect: Connect, work: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Refused names it, and its process; a third operator is not kept out by the second's refusal."""
+    """Refused names it, and the process that ends it: as printed that frees the host."""
     monkeypatch.setattr(locks, "PATIENCE", 0.0)
-    with pytest.raises(Refused, match=rf"unpack etcd, since \S+ \(process {work[1]}\)") as caught:
+    with pytest.raises(Refused, match=rf"unpack etcd, since .* \(process {work[1]}\)") as caught:
         hold(connect(server), "bob", "deploy", SINCE, each_own(server)).__enter__()
     assert "it ends by itself" in caught.value.hint
-    finish(work[0])
+    assert "`sudo kill PROCESS` on n1 ends it" in caught.value.hint
+    os.kill(work[1], signal.SIGTERM)
     take_within(3, server, connect)
+    assert not work[0].with_suffix(".done").exists()
 
 
 def test_reading_waits_for_nobody(server: Sshd, connect: Connect, work: tuple[Path, int]) -> None:
