@@ -66,17 +66,7 @@ def session(
             lock = stack.enter_context(hold(fleet, operator(), task, tell=ways.tell))
             fleet = lock.fenced(fleet)
             session = replace(session, fleet=fleet, still_ours=lock.require)
-        addresses, silent = _interfaces(cluster, fleet, partial=partial)
-        if silent:
-            fleet = replace(
-                fleet, hosts={name: host for name, host in fleet.hosts.items() if name not in silent}
-            )
-        yield replace(
-            session,
-            cluster=cluster.with_addresses(addresses),
-            fleet=fleet,
-            unreachable={**unreachable, **silent},
-        )
+        yield _addressed(replace(session, unreachable=unreachable), partial=partial)
 
 
 @contextmanager
@@ -98,6 +88,20 @@ def _journaled(journal: Journal | None) -> Iterator[None]:
         raise
     if journal:
         journal.end(0)
+
+
+def _addressed(session: Session, *, partial: bool) -> Session:
+    """Fill in the addresses that only the hosts know; a host that cannot say its own is left out."""
+    fleet = session.fleet
+    addresses, silent = _interfaces(session.cluster, fleet, partial=partial)
+    if silent:
+        fleet = replace(fleet, hosts={name: host for name, host in fleet.hosts.items() if name not in silent})
+    return replace(
+        session,
+        cluster=session.cluster.with_addresses(addresses),
+        fleet=fleet,
+        unreachable={**session.unreachable, **silent},
+    )
 
 
 def _interfaces(
