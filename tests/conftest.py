@@ -99,11 +99,8 @@ def lab_for_module(lab_pool: Pool) -> Iterator[Callable[[labs.Shape, str], labs.
 
     def make(shape: labs.Shape, version: str) -> labs.Lab:
         archive_or_skip(version)
-        lab = lab_pool(shape, 0)
-        given.append(lab)
-        clean_state(lab)
-        access.write_inventory(lab, version)
-        return lab
+        given.append(prepared(lab_pool(shape, 0), version))
+        return given[-1]
 
     yield make
     quieten(given)
@@ -117,11 +114,8 @@ def lab_factory(lab_pool: Pool, release: Release) -> Iterator[LabFactory]:
 
     def make(nodes: int = 3, *, version: str = NEWEST, **special: Unpack[Special]) -> labs.Lab:
         release(version)
-        lab = lab_pool(labs.Shape(nodes, **special), next(taken))
-        given.append(lab)
-        clean_state(lab)
-        access.write_inventory(lab, version)
-        return lab
+        given.append(prepared(lab_pool(labs.Shape(nodes, **special), next(taken)), version))
+        return given[-1]
 
     yield make
     quieten(given)
@@ -137,14 +131,16 @@ def quieten(given: list[labs.Lab]) -> None:
             node.handle().exec_run(["systemctl", "stop", "--no-block", "etcd.service"])
 
 
-def clean_state(lab: labs.Lab) -> None:
-    """Remove what a former test left beside the inventory: certificates, journals."""
+def prepared(lab: labs.Lab, version: str) -> labs.Lab:
+    """Give the lab an inventory, and remove what a former test left beside it: certificates, journals."""
     keep = {lab.key.name, f"{lab.key.name}.pub", lab.known_hosts.name}
     for path in sorted(lab.state.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
         elif path.parent != lab.state or path.name not in keep:
             path.unlink()
+    access.write_inventory(lab, version)
+    return lab
 
 
 @pytest.fixture
