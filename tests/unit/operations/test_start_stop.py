@@ -122,8 +122,7 @@ def test_another_clusters_members_are_not_touched(tmp_path: Path, planner: objec
     """The same hosts in two inventories: only the owner's may start and stop them."""
     want, world = wish(tmp_path), another(tmp_path)
     if planner is starting:
-        for name in world.machines:
-            world.stop(name)
+        world.stop_all()
     with pytest.raises(Refused) as caught:
         planner(want, world)  # type: ignore[operator]
     assert set(caught.value.hosts) == {"n1", "n2", "n3"}
@@ -139,8 +138,7 @@ def test_an_etcd_set_up_by_hand_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(Refused) as caught:
         stopping(want, world)
     assert set(caught.value.hosts) == {"n2"}
-    for name in world.machines:
-        world.stop(name)
+    world.stop_all()
     todo = starting(want, world)
     assert hosts(todo) == ["n1", "n3"]
     assert todo.notes == ("n2 is not started: the etcd that is installed there is not demo's",)
@@ -170,8 +168,7 @@ def test_an_unreachable_host_does_not_prevent_a_start(tmp_path: Path) -> None:
     """Two of three are a quorum: they are started, and the third is named."""
     want = wish(tmp_path)
     world = deployed(want)
-    for name in ("n1", "n2", "n3"):
-        world.stop(name)
+    world.stop_all()
     now = seen(want, world)
     two = {name: host for name, host in now.hosts.items() if name != "n3"}
     todo = plan_start(want.cluster, replace(now, hosts=two, unreachable={"n3": "n3: no route to host"}))
@@ -183,8 +180,7 @@ def test_too_few_to_elect_are_not_started(tmp_path: Path) -> None:
     """One of three cannot elect: saying so beats waiting for what cannot come."""
     want = wish(tmp_path)
     world = deployed(want)
-    for name in ("n1", "n2", "n3"):
-        world.stop(name)
+    world.stop_all()
     now = seen(want, world)
     lost = {"n2": "n2: no route to host", "n3": "n3: no route to host"}
     with pytest.raises(Refused, match="only 1 of 3 members") as caught:

@@ -94,6 +94,28 @@ class Machine:
         found = MarkerFile.decode(identity.text.encode())
         return Marker(found.cluster, int(found.cluster_id, 16), int(found.member_id, 16), found.name)
 
+    def unit_state(self) -> UnitState:
+        """As systemd tells it."""
+        return UnitState(
+            active="active" if self.running else "inactive",
+            enabled="enabled" if self.unit else "",
+            fragment=UNIT_PATH if self.unit else "",
+            pid=100 + self.starts if self.running else 0,
+            digest=self.digest if self.running else None,
+            program="/opt/etcd/v3.6.14/etcd" if self.running else None,
+        )
+
+    def told(self) -> Told:
+        """As the unit's command line tells it."""
+        return Told(
+            self.flag("data-dir"),
+            self.flag("wal-dir").removesuffix("/wal"),
+            self.flag("cert-file").removesuffix("/pki/current/server.crt"),
+            "/usr/local/bin/etcdctl",
+            self.flag("listen-client-urls").partition(",")[0],
+            self.flag("initial-cluster-token"),
+        )
+
 
 @dataclass
 class World:
@@ -172,6 +194,11 @@ class World:
     def stop(self, name: str) -> None:
         self.machines[name].running = self.machines[name].ready = False
         self.settle()
+
+    def stop_all(self) -> None:
+        """Stop every member."""
+        for name in self.machines:
+            self.stop(name)
 
     # -- what steps do -------------------------------------------------------------------------
 
@@ -256,55 +283,37 @@ class World:
     def _host(self, machine: Machine) -> HostState:
         token = machine.flag("initial-cluster-token")
         ids = {m.name: member_id([m.peer], token) for m in self.machines.values()}
-        cluster = cluster_id(list(ids.values()))
         serving = machine.running and machine.ready
-        endpoint = None
-        if serving:
-            index = len(self.machines) + (10 + len(self.acknowledged) if self.led else 0)
-            leader = ids[self.leader] if self.leader else 0
-            endpoint = Endpoint(cluster, ids[machine.name], "3.6.14", leader, 2, index, index, 1, 1, False, 1)
-        members = None
-        if serving and self.has_quorum():
-            members = tuple(
-                Member(
-                    ids[m.name],
-                    m.name,
-                    (m.peer,),
-                    (m.peer.replace("2380", "2379"),) if m.name in self.history else (),
-                )
-                for m in self.machines.values()
-            )
-        data = Data.OTHER if machine.foreign else Data.MEMBER if machine.log is not None else Data.ABSENT
-        unit = UnitState(
-            active="active" if machine.running else "inactive",
-            enabled="enabled" if machine.unit else "",
-            fragment=UNIT_PATH if machine.unit else "",
-            pid=100 + machine.starts if machine.running else 0,
-            digest=machine.digest if machine.running else None,
-            program="/opt/etcd/v3.6.14/etcd" if machine.running else None,
-        )
-        pki = machine.flag("cert-file").removesuffix("/pki/current/server.crt")
-        url = machine.flag("listen-client-urls").partition(",")[0]
-        told = Told(
-            machine.flag("data-dir"),
-            machine.flag("wal-dir").removesuffix("/wal"),
-            pki,
-            "/usr/local/bin/etcdctl",
-            url,
-            machine.flag("initial-cluster-token"),
-        )
         return HostState(
             node=machine.name,
-            told=told if machine.unit else None,
+            told=machine.told() if machine.unit else None,
             arch="amd64",
             user_exists=machine.user,
             releases=frozenset(machine.releases),
             paths=dict(machine.paths),
-            unit=unit,
-            data=data,
+            unit=machine.unit_state(),
+            data=Data.OTHER if machine.foreign else Data.MEMBER if machine.log is not None else Data.ABSENT,
             marker=machine.marker,
-            endpoint=endpoint,
-            members=members,
+            endpoint=self._endpoint(machine, ids) if serving else None,
+            members=self._members(ids) if serving and self.has_quorum() else None,
+        )
+
+    def _endpoint(self, machine: Machine, ids: Mapping[str, int]) -> Endpoint:
+        cluster = cluster_id(list(ids.values()))
+        index = len(self.machines) + (10 + len(self.acknowledged) if self.led else 0)
+        leader = ids[self.leader] if self.leader else 0
+        return Endpoint(cluster, ids[machine.name], "3.6.14", leader, 2, index, index, 1, 1, False, 1)
+
+    def _members(self, ids: Mapping[str, int]) -> tuple[Member, ...]:
+        """List all; one that never started has told nobody its client URL."""
+        return tuple(
+            Member(
+                ids[m.name],
+                m.name,
+                (m.peer,),
+                (m.peer.replace("2380", "2379"),) if m.name in self.history else (),
+            )
+            for m in self.machines.values()
         )
 
 
