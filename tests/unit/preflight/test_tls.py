@@ -5,42 +5,22 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.preflight.tls import Stream, answer, call, contexts
+from etcdctl_remote.remote.tunnels import SshTunnel
 
 from .wish import NOW, certificates, cluster
-
-
-@dataclass(frozen=True)
-class Pipe:
-    """A tunnel made of a socket pair."""
-
-    sock: socket.socket
-
-    def send(self, data: bytes) -> None:
-        self.sock.sendall(data)
-
-    def recv(self, size: int) -> bytes:
-        return self.sock.recv(size)
-
-    def settimeout(self, seconds: float) -> None:
-        self.sock.settimeout(seconds)
-
-    def close(self) -> None:
-        self.sock.close()
-
 
 ROLES = contexts(certificates(), ["n1", "n2"])
 
 
 def meet(serve: ssl.SSLContext, dial: ssl.SSLContext, host: str) -> None:
     """Let a client call a server; raise what the client sees."""
-    ours, theirs = (Pipe(end) for end in socket.socketpair())
+    ours, theirs = (SshTunnel(end) for end in socket.socketpair())
 
     def server() -> None:
         answer(theirs, serve, 5)
@@ -89,14 +69,14 @@ def test_another_clusters_client_is_turned_away() -> None:
 
 def test_a_server_that_says_nothing_is_a_timeout() -> None:
     """A live etcd that waits for its quorum takes connections and does not answer."""
-    ours, _theirs = (Pipe(end) for end in socket.socketpair())
+    ours, _theirs = (SshTunnel(end) for end in socket.socketpair())
     with pytest.raises(TimeoutError):
         call(ours, ROLES["n1"].dial["client"], "10.226.82.11", 0.1)
 
 
 def test_a_closed_connection_is_no_answer() -> None:
     """The end of the stream after the handshake is told as such."""
-    ours, theirs = (Pipe(end) for end in socket.socketpair())
+    ours, theirs = (SshTunnel(end) for end in socket.socketpair())
     theirs.close()
     stream = Stream(ours, ROLES["n1"].dial["client"], "10.226.82.11", 1)
     with pytest.raises((ssl.SSLError, OSError)):
