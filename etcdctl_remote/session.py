@@ -151,11 +151,11 @@ def _undecided(node: str, interface: str, found: list[str]) -> UsageError:
     if found:
         return UsageError(
             f"{node}: the interface {interface} has several addresses: {', '.join(found)}",
-            f"say which one by nodes.{node}.address instead of `interface`",
+            "say which one by the node's `address` instead of `interface`",
         )
     return UsageError(
         f"{node}: the interface {interface} does not exist or has no lasting global address",
-        f"`ip addr` on {node} lists them; mend nodes.{node}.interface or give an address",
+        "`ip addr` there lists them; mend the node's `interface`, or give its `address` instead",
     )
 
 

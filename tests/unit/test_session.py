@@ -194,6 +194,14 @@ def test_an_undecided_interface_is_an_error(lines: tuple[str, ...], message: str
         _interfaces(by_interface("n1"), fleet(prints("n1", *lines)))
 
 
+def test_what_to_do_about_missing_interfaces_is_said_once() -> None:
+    """A name that is wrong everywhere is one mistake."""
+    with pytest.raises(UsageError) as caught:
+        _interfaces(by_interface("n1", "n2"), fleet(prints("n1"), prints("n2")))
+    assert set(caught.value.hosts) == {"n1", "n2"}
+    assert caught.value.hint.count("`ip addr`") == 1
+
+
 def test_a_partial_session_goes_on_without_an_interface() -> None:
     """Health must tell of the others when one interface is down; that is no wrong argument."""
     spec = by_interface("n1", "n2")
