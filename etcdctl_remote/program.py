@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from invoke.exceptions import ParseError
 from invoke.program import Program
@@ -14,19 +16,19 @@ from .tasks import namespace
 class EtcdctlRemote(Program):
     """Invoke's program with the exit code that the command line promises for wrong usage."""
 
-    def execute(self) -> None:
-        super().execute()
-
     def parse_core(self, argv: list[str] | None) -> None:
-        _usage(super().parse_core, argv)
+        with _usage():
+            super().parse_core(argv)
 
     def parse_tasks(self) -> None:
-        _usage(super().parse_tasks)
+        with _usage():
+            super().parse_tasks()
 
 
-def _usage(parse: object, *arguments: object) -> None:
+@contextmanager
+def _usage() -> Iterator[None]:
     try:
-        parse(*arguments)  # type: ignore[operator]
+        yield
     except ParseError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from error
