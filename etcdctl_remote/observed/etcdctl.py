@@ -52,6 +52,13 @@ def members(text: str) -> tuple[Member, ...]:
         return tuple(sorted(found, key=lambda member: member.id))
 
 
+def listed_by(text: str) -> tuple[int, int]:
+    """Read from the same answer which cluster and which member gave it. ValueError as above."""
+    with _strict("member list"):
+        header = json.loads(text)["header"]
+        return _number(header, "cluster_id"), _number(header, "member_id")
+
+
 def _member(entry: dict[str, Any]) -> Member:
     return Member(
         id=_number(entry, "ID"),
@@ -70,6 +77,11 @@ def health(text: str) -> tuple[bool, float | None, str]:
     with _strict("endpoint health"):
         entry = json.loads(text)[0]
         return entry["health"] is True, milliseconds(str(entry.get("took", ""))), str(entry.get("error", ""))
+
+
+def healthy(text: str) -> bool:
+    """Read the same answer: whether a linearizable read went through. ValueError as above."""
+    return health(text)[0]
 
 
 @contextmanager
@@ -98,24 +110,51 @@ def milliseconds(took: str) -> float | None:
     return round(sum(float(number) * _UNITS[unit] for number, unit in parts), 6) if parts else None
 
 
+VAGUE = ("", "context deadline exceeded", "unhealthy cluster")
+"""What etcdctl says at last of whatever took too long; its log may know what it tried meanwhile."""
+
+_WRAPPING = re.compile(
+    r"^(?:rpc error: code = \w+ desc = |latest balancer error: |connection error: desc = |\"|transport: |"
+    r"Error while dialing:? )"
+)
+"""What gRPC and etcd's client put around a cause, one inside the other."""
+
+
+_PLAINLY = {"all SubConns are in TransientFailure": "no connection to etcd could be made"}
+"""All that 3.4 tells of a refused connection or handshake, but for `endpoint status`."""
+
+
 def error_line(stderr: str) -> str:
-    """Return the telling part of etcdctl's stderr: its JSON log's last error, or the last line."""
-    lines = [line for line in stderr.strip().splitlines() if line.strip() not in ("", "null", "[]")]
-    for line in reversed(lines):
-        if line.startswith("{"):
-            error = _logged_error(line)
-            if error:
-                return error
-        else:
-            return line.removeprefix("Error: ")
-    return ""
+    """Return the telling part of etcdctl's stderr: its last word, or where that is vague what it logged."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip() not in ("", "null", "[]")]
+    plain = [line for line in lines if not line.startswith(("{", "[{"))]
+    said = _said(plain[-1]) if plain else ""
+    if said not in VAGUE:
+        return said
+    logged = [cause for line in lines if (cause := _logged(line))]
+    return next((cause for cause in reversed(logged) if cause not in VAGUE), logged[-1] if logged else said)
 
 
-def _logged_error(line: str) -> str:
+def _said(line: str) -> str:
+    """Return a plain line without what only names the endpoint: that is known."""
+    found = re.fullmatch(r"Failed to get the status of endpoint \S+ \((.*)\)", line)
+    return _unwrapped(found[1] if found else line.removeprefix("Error: "))
+
+
+def _logged(line: str) -> str:
+    """Return the cause inside one line of JSON, a log entry or a health answer; empty if it has none."""
     try:
-        return str(json.loads(line).get("error") or "")
+        entry = json.loads(line)
     except (ValueError, RecursionError):
         return ""
+    entry = entry[0] if isinstance(entry, list) and entry else entry
+    return _unwrapped(str(entry.get("error") or "")) if isinstance(entry, dict) else ""
+
+
+def _unwrapped(cause: str) -> str:
+    while found := _WRAPPING.match(cause):
+        cause = cause[found.end() :].removesuffix('"')
+    return _PLAINLY.get(cause, cause)
 
 
 def argv(cluster: ClusterSpec, node: NodeSpec) -> tuple[str, ...]:

@@ -97,9 +97,12 @@ def _status(answer: str) -> Endpoint | None:
 def _read(session: Session, node: NodeSpec, answer: str, stderr: str) -> EndpointHealth:
     endpoint = session.cluster.client_url(node)
     try:
-        return EndpointHealth(node.name, endpoint, *etcdctl.health(answer))
+        healthy, took, error = etcdctl.health(answer)
     except ValueError:
         return EndpointHealth(node.name, endpoint, False, None, etcdctl.error_line(stderr) or "no answer")
+    if not healthy and error in etcdctl.VAGUE:
+        error = etcdctl.error_line(f"{stderr}\n{error}")
+    return EndpointHealth(node.name, endpoint, healthy, took, error)
 
 
 def _lost(session: Session, node: NodeSpec) -> EndpointHealth:

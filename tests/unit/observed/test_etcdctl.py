@@ -277,19 +277,55 @@ def test_durations_one_by_one(took: str, seen: float | None) -> None:
 # -- errors ----------------------------------------------------------------------------------
 
 
+ERRORS = Path(__file__).parent / "errors"
+"""What etcdctl printed on real nodes when it failed, `@@what was wrong: what was asked` before each."""
+
+FAILED = {
+    (path.stem, title): text
+    for path in sorted(ERRORS.glob("*.txt"))
+    for title, _, text in (block.partition("\n") for block in path.read_text("utf-8").split("@@")[1:])
+}
+CAUSES = {
+    "closed port": "dial tcp 10.230.244.11:2999: connect: connection refused",
+    "wrong ca": "authentication handshake failed: tls: failed to verify certificate: "
+    "x509: certificate signed by unknown authority",
+    "no quorum": "context deadline exceeded",
+    "auth": "etcdserver: user name not found",
+}
+OLD = "authentication handshake failed: x509: certificate signed by unknown authority"
+
+
+@pytest.mark.parametrize(("version", "title"), FAILED)
+def test_the_cause_is_told(version: str, title: str) -> None:
+    """Not that time ran out, but what was tried meanwhile; 3.4 tells the cause to `endpoint status` only."""
+    wrong, _, asked = title.partition(": ")
+    told = CAUSES[wrong]
+    if version == "3.4.23" and wrong in ("closed port", "wrong ca"):
+        told = "no connection to etcd could be made"
+        if asked == "status":
+            told = CAUSES[wrong] if wrong == "closed port" else OLD
+    assert etcdctl.error_line(FAILED[version, title]) == told
+
+
+def test_every_line_of_releases_is_among_them() -> None:
+    """Each minor says it in its own way."""
+    assert {version[:3] for version, _ in FAILED} == {"3.4", "3.5", "3.6", "3.7"}
+
+
 @pytest.mark.parametrize(
     ("stderr", "told"),
     [
-        (f"{REFUSED}\nError: context deadline exceeded\n", "context deadline exceeded"),
         (
-            f"null\n{REFUSED}\nFailed to get the status of endpoint http://x (context deadline exceeded)\n",
-            "Failed to get the status of endpoint http://x (context deadline exceeded)",
+            f"{REFUSED}\nError: context deadline exceeded\n",
+            "dial tcp 127.0.0.1:23810: connect: connection refused",
         ),
         (
-            REFUSED,
-            "rpc error: code = DeadlineExceeded desc = latest balancer error: connection error: desc = "
-            '"transport: Error while dialing: dial tcp 127.0.0.1:23810: connect: connection refused"',
+            f"null\n{REFUSED}\nFailed to get the status of endpoint http://x (etcdserver: no leader)\n",
+            "etcdserver: no leader",
         ),
+        (REFUSED, "dial tcp 127.0.0.1:23810: connect: connection refused"),
+        ("Error: rpc error: code = Unknown desc = context deadline exceeded", "context deadline exceeded"),
+        ("Error: unhealthy cluster", "unhealthy cluster"),
         ("[]\n\n", ""),
         ("", ""),
         ('{"level":"warn","msg":"unrecognized environment variable"}', ""),
@@ -300,7 +336,7 @@ def test_durations_one_by_one(took: str, seen: float | None) -> None:
     ],
 )
 def test_error_line(stderr: str, told: str) -> None:
-    """The last word of etcdctl: plain text first, else the error in its last log line."""
+    """The last word of etcdctl: plain text first, unless it is vague; else the last error it logged."""
     assert etcdctl.error_line(stderr) == told
 
 
