@@ -114,3 +114,24 @@ def make_room(say: Say = quiet) -> None:
         if int(INOTIFY.read_text(encoding="ascii")) < INOTIFY_WANTED:
             INOTIFY.write_text(str(INOTIFY_WANTED), encoding="ascii")
             say(f"raised fs.inotify.max_user_instances to {INOTIFY_WANTED}, for many nodes side by side")
+
+
+def emulate(machine: str, say: Say = quiet) -> None:
+    """Have this machine's kernel run programs of another architecture, in containers too.
+
+    The kernel opens the interpreter when it is registered (flag F), so nodes need no copy of it.
+    It stays registered until the machine is booted again.
+    """
+    kind = {"amd64": "x86_64", "arm64": "aarch64"}[machine]
+    folder = Path("/proc/sys/fs/binfmt_misc")
+    if machine == arch() or any(folder.glob(f"*{kind}")):
+        return
+    need(f"qemu-{kind}-static", "qemu-user-static", say=say)
+    try:
+        if not (folder / "register").exists():
+            sh(["mount", "-t", "binfmt_misc", "binfmt_misc", str(folder)])
+        if not (folder / f"qemu-{kind}").exists():
+            known = Path(f"/usr/lib/binfmt.d/qemu-{kind}.conf").read_text(encoding="ascii")
+            (folder / "register").write_text(known.strip(), encoding="ascii")
+    except (OSError, Failed) as error:
+        raise Failed(f"this machine cannot run {machine} programs: {error}") from error

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from ..errors import Failed, Problem
 from . import engine, image, releases
-from .machine import Say, need
+from .machine import Say, arch, emulate, need
 
 
 def demo(say: Say) -> None:
@@ -28,10 +29,21 @@ def test(say: Say) -> None:
     for os_name in image.SUITES:
         image.ensure(os_name, say)
     for version in releases.FOR_TESTS:
-        try:
-            releases.ensure(version, say=say)
-        except Failed as error:
-            say(str(error))
+        _try(partial(releases.ensure, version, say=say), say)
+    _try(partial(_other_architecture, say), say)
+
+
+def _other_architecture(say: Say) -> None:
+    there = "arm64" if arch() == "amd64" else "amd64"
+    emulate(there, say)
+    releases.ensure(releases.FOR_TESTS[0], say=say, machine=there)
+
+
+def _try(make: Callable[[], object], say: Say) -> None:
+    try:
+        make()
+    except Failed as error:
+        say(str(error))
 
 
 TARGETS: dict[str, Callable[[Say], None]] = {"demo": demo, "test": test}

@@ -42,9 +42,9 @@ def cache() -> Path:
     return Path(base) / "etcdctl-remote" / "lab-releases"
 
 
-def archive_name(version: str) -> str:
-    """The official name of the archive for this machine."""
-    return f"etcd-v{version}-linux-{arch()}.tar.gz"
+def archive_name(version: str, machine: str = "") -> str:
+    """The official name of the archive for an architecture, this machine's by default."""
+    return f"etcd-v{version}-linux-{machine or arch()}.tar.gz"
 
 
 def pattern(dest: Path | None = None) -> str:
@@ -52,8 +52,10 @@ def pattern(dest: Path | None = None) -> str:
     return f"{dest or cache()}/v{{version}}/etcd-v{{version}}-linux-{{arch}}.tar.gz"
 
 
-def ensure(version: str, dest: Path | None = None, say: Say = quiet) -> Path:
+def ensure(version: str, dest: Path | None = None, say: Say = quiet, machine: str = "") -> Path:
     """Give the archive of a release, from the cache or the first source that answers.
+
+    For this machine, or for another architecture by its official name: `amd64`, `arm64`.
 
     Raises Failed if no source gives it; `hosts` then says why, source by source.
     """
@@ -61,7 +63,7 @@ def ensure(version: str, dest: Path | None = None, say: Say = quiet) -> Path:
     folder = (dest or cache()) / f"v{version}"
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        archive = folder / archive_name(version)
+        archive = folder / archive_name(version, machine)
         if not _sound(archive):
             _obtain(version, archive, say)
     return archive
@@ -90,7 +92,7 @@ def _sha256(path: Path) -> str:
 
 def _obtain(version: str, archive: Path, say: Say) -> None:
     """Try each source in turn; all their reasons if none gives."""
-    sources: dict[str, Callable[[str, Path, Say], None]] = {
+    sources: dict[str, Callable[[str, str, Path, Say], None]] = {
         "official": _official,
         "go modules": _go,
         "debian": _debian,
@@ -99,7 +101,7 @@ def _obtain(version: str, archive: Path, say: Say) -> None:
     for name, source in sources.items():
         with tempfile.TemporaryDirectory(prefix=".making-", dir=archive.parent) as work:
             try:
-                source(version, Path(work), say)
+                source(version, archive.name, Path(work), say)
             except (Failed, OSError) as error:
                 reasons[name] = error.message if isinstance(error, Failed) else str(error)
                 continue
@@ -115,21 +117,24 @@ def _publish(work: Path, archive: Path) -> None:
     made = work / archive.name
     line = f"{_sha256(made)}  {archive.name}\n"
     made.replace(archive)
+    published = archive.with_name("SHA256SUMS")
+    known = published.read_text(encoding="ascii").splitlines(keepends=True) if published.exists() else []
     sums = work / "SHA256SUMS"
-    sums.write_text(line, encoding="ascii")
-    sums.replace(archive.with_name("SHA256SUMS"))
+    sums.write_text(
+        "".join([*(other for other in known if not other.endswith(f"  {archive.name}\n")), line]), "ascii"
+    )
+    sums.replace(published)
 
 
 # -- the official address ------------------------------------------------------------------
 
 
-def _official(version: str, work: Path, say: Say) -> None:
+def _official(version: str, name: str, work: Path, say: Say) -> None:
     """Download, given that the address answers at all: where there is no route, say so fast."""
     base = ReleaseSpec().url
     host = urllib.parse.urlsplit(base).hostname or ""
     _answers(host)
-    say(f"downloading etcd {version}")
-    name = archive_name(version)
+    say(f"downloading {name}")
     sums = _get(f"{base}/v{version}/SHA256SUMS").decode("ascii")
     wanted = next((line.split()[0] for line in sums.splitlines() if line.endswith(name)), None)
     if wanted is None:
@@ -158,7 +163,7 @@ def _get(url: str) -> bytes:
 # -- Go modules ----------------------------------------------------------------------------
 
 
-def _go(version: str, work: Path, say: Say) -> None:
+def _go(version: str, name: str, work: Path, say: Say) -> None:
     """Build the three programs from their modules.
 
     `go install path@version` refuses modules with replace directives, so a tiny module of our
@@ -167,11 +172,12 @@ def _go(version: str, work: Path, say: Say) -> None:
     if Version.parse(version) < Version(3, 5, 0):
         raise Failed("there are no modules by path before 3.5")
     go = need_go()
-    say(f"building etcd {version} from Go modules (minutes, once)")
+    machine = name.removesuffix(".tar.gz").rpartition("-")[2]
+    say(f"building etcd {version} for {machine} from Go modules (minutes, once)")
     source = work / "source"
     source.mkdir()
     (source / "go.mod").write_text("module lab\n\ngo 1.21\n", encoding="ascii")
-    env = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOWORK": "off"}
+    env = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOWORK": "off", "GOARCH": machine}
     modules = ["go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/etcdctl/v3", "go.etcd.io/etcd/etcdutl/v3"]
     nice = ["nice", "-n", "10", go]
     sh([*nice, "get", *(f"{module}@v{version}" for module in modules)], cwd=source, env=env)
@@ -180,7 +186,7 @@ def _go(version: str, work: Path, say: Say) -> None:
     flags = ["-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
     for program, module in zip(PROGRAMS, modules, strict=True):
         sh([*nice, "build", *flags, "-o", str(tree / program), module], cwd=source, env=env, timeout=1800)
-    _pack(version, tree, work, "Built from the Go modules of the release.")
+    _pack(name, tree, work, "Built from the Go modules of the release.")
 
 
 def need_go() -> str:
@@ -194,11 +200,13 @@ def need_go() -> str:
 # -- Debian --------------------------------------------------------------------------------
 
 
-def _debian(version: str, work: Path, say: Say) -> None:
+def _debian(version: str, name: str, work: Path, say: Say) -> None:
     """Repack Debian's own packages, through an apt with folders of its own: the machine's stays."""
     suite = DEBIAN_SUITES.get(version)
     if suite is None:
         raise Failed(f"no Debian suite that we know packages {version}")
+    if name != archive_name(version):
+        raise Failed("only this machine's own architecture is taken from Debian")
     mirror = debian_mirror()
     if mirror is None:
         raise Failed("this machine has no Debian package source")
@@ -216,7 +224,7 @@ def _debian(version: str, work: Path, say: Say) -> None:
         with suppress(FileNotFoundError):
             shutil.copy(work / "root/usr/bin" / program, tree / program)
     _is(version, tree)
-    _pack(version, tree, work, f"Repacked from Debian {suite}.")
+    _pack(name, tree, work, f"Repacked from Debian {suite}.")
 
 
 def _private_apt(mirror: str, suite: str, home: Path) -> list[str]:
@@ -243,9 +251,8 @@ def _is(version: str, tree: Path) -> None:
         raise Failed(f"the package holds {first or said.stderr.strip()}, not {version}")
 
 
-def _pack(version: str, tree: Path, work: Path, origin: str) -> None:
+def _pack(name: str, tree: Path, work: Path, origin: str) -> None:
     """Write the archive as upstream lays it out; the same programs give the same bytes."""
-    name = archive_name(version)
     top = name.removesuffix(".tar.gz")
     with (
         (work / name).open("wb") as raw,
@@ -253,7 +260,7 @@ def _pack(version: str, tree: Path, work: Path, origin: str) -> None:
         tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
     ):
         _add(tar, top, None, 0o755)
-        _add(tar, f"{top}/README.md", f"# etcd {version}\n\n{origin}\n".encode(), 0o644)
+        _add(tar, f"{top}/README.md", f"# {top}\n\n{origin}\n".encode(), 0o644)
         for program in sorted(path.name for path in tree.iterdir()):
             _add(tar, f"{top}/{program}", (tree / program).read_bytes(), 0o755)
 

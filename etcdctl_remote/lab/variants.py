@@ -41,3 +41,13 @@ def proxies(node: Node) -> None:
         """for name in http_proxy https_proxy HTTP_PROXY HTTPS_PROXY all_proxy ALL_PROXY; do
             printf '%s=http://127.0.0.1:9\\n' "$name"; done >>/etc/environment""",
     )
+
+
+def architecture(node: Node, machine: str) -> None:
+    """Have a node say that it is of another architecture, `aarch64`: see `machine.emulate`."""
+    execute(
+        node,
+        r"""printf '#!/bin/sh\n[ "$*" = -m ] && exec echo %s\nexec /usr/bin/uname "$@"\n' "$1" >/usr/local/bin/uname
+        chmod 755 /usr/local/bin/uname""",
+        machine,
+    )
