@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from ..errors import Problem, Unreachable
 from ..observed.findings import Finding, Result
+from ..plan.journal import operator
 from ..preflight import checks
+from ..remote.lock import beside
 from .session import Session
 
 
@@ -19,7 +21,8 @@ def check(session: Session) -> tuple[Finding, ...]:
         return lost
     known = tuple(node for node in session.cluster.nodes if node.address)
     seen = replace(session, cluster=replace(session.cluster, nodes=known))
-    return (*lost, *checks.run(seen.cluster, seen.prepare(), seen.fleet, network=True, disk=True))
+    fleet = beside(seen.fleet, f"a check by {operator()}")
+    return (*lost, *checks.run(seen.cluster, seen.prepare(), fleet, network=True, disk=True))
 
 
 def _line(problem: Problem) -> str:

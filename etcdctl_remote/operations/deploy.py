@@ -62,11 +62,13 @@ def deploy(session: Session, consent: Consent) -> Plan:
         checks.refuse_failing(cluster, generation, session.fleet, network=not formed(now))
         if formed(now):
             refuse_cut_off(session, generation, now)
-    if not todo or not consent.given(todo):
+    if (todo and not consent.given(todo)) or consent.dry_run:
         return todo
-    session.save(generation)
-    session.execute(todo)
-    _prove(want, session)
+    session.remember(generation, now)
+    if todo:
+        session.save(generation)
+        session.execute(todo)
+        session.remember(generation, _prove(want, session))
     return todo
 
 
@@ -116,24 +118,27 @@ def _archives(session: Session, want: Wish, now: ClusterState, dry_run: bool) ->
     }
 
 
-def _prove(want: Wish, session: Session) -> None:
-    """Observe again: success is said only when nothing is left to do.
+def _prove(want: Wish, session: Session) -> ClusterState:
+    """Observe again and return what was seen: success is said only when nothing is left to do.
 
     What happened meanwhile may have left something: systemd tried a crashed member again just
     before its new unit was loaded, say. That is done as well, behind the same gates.
     """
     want = replace(want, generation=session.prepare())
     for _ in range(ROUNDS):
-        left = plan(want, _settled(want, session))
+        now = _settled(want, session)
+        left = plan(want, now)
         if not left:
-            return
+            return now
         session.ways.tell(f"hosts changed meanwhile: {left.changes} more steps")
         session.execute(left)
-    if left := plan(want, _settled(want, session)):
+    now = _settled(want, session)
+    if left := plan(want, now):
         steps = {step.host: str(step) for stage in left.stages for step in stage.steps}
         raise Failed(
             "the deploy ran, but not everything is as wanted", "run it again; it goes on from here", steps
         )
+    return now
 
 
 def plan(want: Wish, now: ClusterState) -> Plan:

@@ -11,12 +11,13 @@ from ..errors import Refused, Unreachable
 from ..observed.state import ClusterState, Data, HostState, quorum
 from ..plan import gates
 from .ownership import token_of
-from .wish import Wish
+from .wish import Wish, formed
 
 
 def refuse_unsafe(want: Wish, now: ClusterState) -> None:
     """Refuse foreign data, another cluster, wiped members, version and membership differences."""
     refuse_unseen(now)
+    refuse_vanished(want, now)
     checks: tuple[Callable[[Wish, ClusterState], Mapping[str, str]], ...] = (
         _lost_store,
         _foreign_process,
@@ -50,6 +51,27 @@ def refuse_unseen(now: ClusterState) -> None:
     if now.unreachable:
         lost = {host: why.removeprefix(f"{host}: ") for host, why in sorted(now.unreachable.items())}
         raise Unreachable("not every host could be observed; nothing was changed", "run the task again", lost)
+
+
+def refuse_vanished(want: Wish, now: ClusterState) -> None:
+    """A cluster that has served, and of which no host knows, is lost or not mounted: never new."""
+    ran = want.generation.formed
+    if ran is None or formed(now):
+        return
+    config = want.cluster.paths.config
+    raise Refused(
+        f"certs/{want.cluster.name} knows {want.cluster.name} as {ran}, and no host says that it was ever a member "
+        f"({config}/member): a deploy would begin with an empty history; nothing was changed",
+        "not mounted? mount it. Lost? restore from a backup (restore: coming). A new, empty cluster: "
+        f"`destroy --confirm {want.cluster.name}` first, or move certs/{want.cluster.name} aside",
+        {
+            name: "; ".join(
+                f"{path} {_HOLDS.get(data, 'holds a member of nobody knows which cluster')}"
+                for path, data in data_paths(want.cluster, host)
+            )
+            for name, host in sorted(now.hosts.items())
+        },
+    )
 
 
 def _lost_store(want: Wish, now: ClusterState) -> dict[str, str]:

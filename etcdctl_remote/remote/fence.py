@@ -4,21 +4,37 @@ The lock dies with the laptop; the command that was under way does not. It holds
 own, shared, which whoever takes the lock next waits for. It takes that file before it looks
 whose the lock is, and a new holder writes his name before he tries that file: so either he
 sees the command, or the command sees him.
+
+A check takes no lock; only its listeners hold that file, alone, and not while the lock is taken.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from ..errors import CommandFailed, Problem, Refused
 from .host import Command, Held, Host, Listener, Result, Tunnel
 
 TAKEN = 75
 """Exit code of the far script when somebody else holds the lock (EX_TEMPFAIL)."""
+BUSY = 76
+"""Exit code of the far script when what another run began still goes on."""
+
+TELL = r"""
+command -v flock >/dev/null || { echo "there is no flock command: see util-linux" >&2; exit 1; }
+# $1 the file in which stands what goes on
+tell() {
+  while read -r process what; do
+    [ ! -d "/proc/$process" ] || echo "$what (process $process)" >&2
+  done <"$1"
+  exit 76
+}
+"""
 
 # $1 the file to hold, $2 the lock, $3 its holder, $4 what is done, $5 "ends" if our parent is the
 # `timeout` that ends it with all its children; then the command's own arguments.
@@ -32,6 +48,31 @@ shift 5
 """
 
 
+# $1 the file to hold, $2 the lock, $3 what is done; then the command's own arguments. Whoever takes
+# the lock tries for a second: a look at it keeps nobody out.
+_BESIDE = (
+    TELL
+    + r"""
+exec 9<>"$1" 8<>"$2" || exit 1
+flock -n 9
+alone=$?
+flock -n 8 || { cat -- "$2" >&2; exit 75; }
+exec 8>&-
+[ $alone = 0 ] || tell "$1"
+printf '%s %s\n' "$$" "$3" >"$1"
+shift 3
+"""
+)
+
+
+class Terms(Protocol):
+    """What a command needs before it begins."""
+
+    def under(self, command: Command, now: datetime, *, ends: bool = True) -> Command:
+        """The same command on these terms. `ends`: whether its host kills it once its time is up."""
+        ...
+
+
 @dataclass(frozen=True)
 class Fence:
     """What a command has to hold, and whose the lock has to be."""
@@ -41,26 +82,41 @@ class Fence:
     holder: str
 
     def under(self, command: Command, now: datetime, *, ends: bool = True) -> Command:
-        """The same command under the lock; one that only reads, or is not root, stays as it is.
-
-        `ends`: whether it is killed on its host once its time is up.
-        """
+        """The same command under the lock; one that only reads, or is not root, stays as it is."""
         if not (command.writes and command.root):
             return command
-        what = " ".join((command.about or "a command").split())
-        told = f"{what}, since {now.isoformat(timespec='seconds')}"
-        told += f", for {command.timeout:g} s at most" if ends else ""
+        told = _told(command.about, now) + (f", for {command.timeout:g} s at most" if ends else "")
         args = (self.busy, self.lock, self.holder, told, "ends" * ends, *command.args)
         return replace(command, script=_UNDER + command.script, args=args)
 
 
+@dataclass(frozen=True)
+class Beside:
+    """For what is held open without the lock: nobody else may be at work, and whoever comes waits."""
+
+    lock: str
+    busy: str
+    whose: str
+
+    def under(self, command: Command, now: datetime, *, ends: bool = True) -> Command:
+        """The same command, alone; one that ends by itself, only reads or is not root stays as it is."""
+        if ends or not (command.writes and command.root):
+            return command
+        args = (self.busy, self.lock, _told(f"{command.about} for {self.whose}", now), *command.args)
+        return replace(command, script=_BESIDE + command.script, args=args)
+
+
+def _told(about: str, now: datetime) -> str:
+    return f"{' '.join(about.split())}, since {now.isoformat(timespec='seconds')}"
+
+
 @dataclass
 class Fenced:
-    """A host whose writing commands run under the lock; see `Host`."""
+    """A host whose writing commands run on such terms; see `Host`."""
 
     name: str
     host: Host
-    fence: Fence
+    terms: Terms
 
     def run(
         self,
@@ -72,12 +128,8 @@ class Fenced:
     ) -> Result:
         """Run under the lock; Refused if it went to another run meanwhile."""
         under = self._under(command)
-        try:
+        with self._explained(under is not command):
             result = self.host.run(under, stdin, check=check, sent=sent)
-        except CommandFailed as error:
-            if under is command or error.exit_status != TAKEN:
-                raise
-            raise taken(self.name, error.stderr) from error
         if under is not command and result.exit == TAKEN:
             raise taken(self.name, result.stderr.decode("utf-8", "replace"))
         return result
@@ -95,7 +147,9 @@ class Fenced:
         return self.host.stream(self._under(command, ends=False), stdin, out, err)
 
     def hold(self, command: Command, stdin: bytes = b"") -> Held:
-        return self.host.hold(self._under(command, ends=False), stdin)
+        under = self._under(command, ends=False)
+        with self._explained(under is not command):
+            return self.host.hold(under, stdin)
 
     def dial(self, address: str, port: int, timeout: float) -> Tunnel:
         return self.host.dial(address, port, timeout)
@@ -104,7 +158,19 @@ class Fenced:
         return self.host.listen_back(address)
 
     def _under(self, command: Command, *, ends: bool = True) -> Command:
-        return self.fence.under(command, datetime.now(UTC), ends=ends)
+        return self.terms.under(command, datetime.now(UTC), ends=ends)
+
+    @contextmanager
+    def _explained(self, changed: bool) -> Iterator[None]:
+        """Say who is in the way of a command that is on our terms."""
+        try:
+            yield
+        except CommandFailed as error:
+            if changed and error.exit_status == TAKEN:
+                raise taken(self.name, error.stderr) from error
+            if changed and error.exit_status == BUSY:
+                raise still_busy(self.name, error.stderr) from error
+            raise
 
 
 def taken(host: str, text: str) -> Problem:
@@ -119,3 +185,15 @@ def taken(host: str, text: str) -> Problem:
     except (ValueError, KeyError, TypeError):
         seen = "another run"
     return Refused(f"{host}: the cluster is locked: {seen}", hint)
+
+
+def still_busy(host: str, text: str) -> Problem:
+    """Name what another run began and did not see the end of."""
+    return Refused(
+        f"{host}: what another run began there still goes on: {listed(text)}",
+        f"it ends by itself; run the task again then. If it hangs, `sudo kill PROCESS` on {host} ends it",
+    )
+
+
+def listed(text: str) -> str:
+    return "; ".join(text.strip().splitlines()) or "a command that does not tell its name"

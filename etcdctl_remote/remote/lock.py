@@ -18,36 +18,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from ..errors import CommandFailed, ConnectionLost, Problem, Refused
-from .fence import TAKEN, Fence, Fenced, taken
+from ..errors import CommandFailed, ConnectionLost
+from .fence import BUSY, TAKEN, TELL, Beside, Fence, Fenced, Terms, listed, still_busy, taken
 from .fleet import Fleet
 from .host import Command, Held, Host
 
 PATH = "/run/etcdctl-remote.lock"
-BUSY = 76
-"""Exit code of the far script when what a former run began still goes on."""
 PATIENCE = 30.0
 """Seconds we wait for that: an unpack takes a few, and nothing but a sick disk takes longer."""
 
 # $1 the lock, $2 the file that commands under way hold, $3 the holder. The holder is written
 # before the second file is tried: what a former run sends from then on does nothing.
-_HOLD = r"""
+_HOLD = (
+    TELL
+    + r"""
 umask 022
 exec 9<>"$1" 8<>"$2" || exit 1
-flock -n 9 || { cat -- "$1" >&2; exit 75; }
+flock -w 1 9 || { cat -- "$1" >&2; exit 75; }
 pid=$(exec sh -c 'echo $PPID')
 printf '%s\n%s\n' "$3" "$pid" >"$1" || exit 1
-flock -w 2 8 || {
-  while read -r process what; do
-    [ ! -d "/proc/$process" ] || echo "$what (process $process)" >&2
-  done <"$2"
-  exit 76
-}
+flock -w 2 8 || tell "$2"
 : >"$2"
 exec 8>&-
 echo held
 exec cat >/dev/null
 """
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +55,7 @@ class Lock:
 
     def fenced(self, fleet: Fleet) -> Fleet:
         """The same hosts, where every command that writes does so under this lock."""
-        hosts = {name: Fenced(name, host, self.fence) for name, host in fleet.hosts.items()}
-        return replace(fleet, hosts=hosts)
+        return _on(fleet, self.fence)
 
     def alive(self) -> bool:
         """Whether every host still holds its lock for us."""
@@ -89,7 +84,7 @@ def hold(
     """
     since = (now or datetime.now(UTC)).isoformat(timespec="seconds")
     holder = json.dumps({"who": who, "task": task, "since": since, "run": secrets.token_hex(4)})
-    lock = Lock({}, Fence(path, f"{path.removesuffix('.lock')}.busy", holder))
+    lock = Lock({}, Fence(path, _busy(path), holder))
     names = sorted(fleet.hosts)
     try:
         for hosts in (names[:1], names[1:]):
@@ -98,6 +93,19 @@ def hold(
         yield lock
     finally:
         fleet.spread(lock.held, lambda held: held.close())
+
+
+def beside(fleet: Fleet, whose: str, path: str = PATH) -> Fleet:
+    """The same hosts without a lock: what is held open there is so only while nobody else is at work."""
+    return _on(fleet, Beside(path, _busy(path), whose))
+
+
+def _on(fleet: Fleet, terms: Terms) -> Fleet:
+    return replace(fleet, hosts={name: Fenced(name, host, terms) for name, host in fleet.hosts.items()})
+
+
+def _busy(path: str) -> str:
+    return f"{path.removesuffix('.lock')}.busy"
 
 
 def _take(lock: Lock, host: Host, tell: Callable[[str], None]) -> None:
@@ -118,17 +126,5 @@ def _take(lock: Lock, host: Host, tell: Callable[[str], None]) -> None:
             if time.monotonic() > end:
                 raise still_busy(host.name, error.stderr) from error
             if not told:
-                tell(f"{host.name}: waiting for what a former run began there: {_listed(error.stderr)}")
+                tell(f"{host.name}: waiting for what another run began there: {listed(error.stderr)}")
             told = True
-
-
-def still_busy(host: str, text: str) -> Problem:
-    """Name what a former run began and did not see the end of."""
-    return Refused(
-        f"{host}: what a former run began there still goes on: {_listed(text)}",
-        f"it ends by itself; run the task again then. If it hangs, `sudo kill PROCESS` on {host} ends it",
-    )
-
-
-def _listed(text: str) -> str:
-    return "; ".join(text.strip().splitlines()) or "a command that does not tell its name"

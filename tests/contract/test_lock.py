@@ -19,7 +19,7 @@ import pytest
 from etcdctl_remote.errors import ConnectionLost, Refused
 from etcdctl_remote.remote import lock as locks
 from etcdctl_remote.remote.host import Command, Host
-from etcdctl_remote.remote.lock import hold
+from etcdctl_remote.remote.lock import beside, hold
 
 from .conftest import Connect
 from .sshd import Sshd
@@ -78,7 +78,7 @@ import sys, time
 from pathlib import Path
 from etcdctl_remote.desired.model import ClusterSpec, NodeSpec, SshSpec, Version
 from etcdctl_remote.remote.fleet import Fleet
-from etcdctl_remote.remote.lock import hold
+from etcdctl_remote.remote.lock import beside, hold
 user, port, key, known, path = sys.argv[1:]
 ssh = SshSpec(user=user, port=int(port), key=Path(key), known_hosts=Path(known))
 cluster = ClusterSpec("demo", Version(3, 6, 14), (NodeSpec("n1", "127.0.0.1", ssh=ssh),), Path("x"))
@@ -165,7 +165,7 @@ def test_what_a_dead_run_began_is_waited_for(server: Sshd, connect: Connect, wor
         assert pipe.with_suffix(".done").exists()
     (line,) = told
     assert re.fullmatch(
-        rf"n1: waiting for what a former run began there: unpack etcd, since \S+, for 60 s at most \(process {process}\)",
+        rf"n1: waiting for what another run began there: unpack etcd, since \S+, for 60 s at most \(process {process}\)",
         line,
     )
 
@@ -206,6 +206,31 @@ def test_what_comes_late_does_nothing(server: Sshd, connect: Connect, check: boo
             assert not made.exists()
             lock.fenced(connect(server)).hosts["n1"].run(touch, check=check)
             assert made.exists()
+
+
+def test_a_check_listens_only_while_nobody_is_at_work(server: Sshd, connect: Connect) -> None:
+    """Its listeners would be in etcd's way: not under a lock, not twice, and whoever takes the lock waits."""
+    listen = Command("echo open; exec cat >/dev/null", about="listen on 2380")
+    bob, eve = (
+        beside(connect(server), f"a check by {who}", each_own(server)).hosts["n1"] for who in ("bob", "eve")
+    )
+    with (
+        hold(connect(server), "ann", "deploy", SINCE, each_own(server)),
+        pytest.raises(Refused, match="ann runs deploy since"),
+    ):
+        bob.hold(listen)
+    held, told = bob.hold(listen), list[str]()
+    with pytest.raises(Refused, match="still goes on: listen on 2380 for a check by bob, since"):
+        eve.hold(listen)
+    assert eve.run(Command("echo a file", about="measure the disk")).text == "a file\n"
+
+    def tell(line: str) -> None:
+        told.append(line)
+        held.close()
+
+    with hold(connect(server), "ann", "deploy", SINCE, each_own(server), tell):
+        assert not held.alive()
+    assert "waiting for what another run began there: listen on 2380 for a check by bob" in told[0]
 
 
 def test_a_command_keeps_its_arguments_and_its_exit_code(server: Sshd, connect: Connect) -> None:

@@ -82,6 +82,12 @@ CASES: list[tuple[str, Change, Result, str]] = [
         "nginx (pid 42)",
     ),
     (
+        "ports",
+        lambda f: replace(f, listening=(FOREIGN,), owners={7: Process(42, "systemd-socket-")}),
+        Result.FAIL,
+        "another check or deploy listens so for some seconds: try again",
+    ),
+    (
         "service",
         lambda f: replace(f, unit={"MainPID": "5", "FragmentPath": "/lib/etcd"}),
         Result.FAIL,
