@@ -1,23 +1,25 @@
 """Take a cluster down for good: stop it and remove what deploy installed.
 
 Data directories are moved aside with a date, so that a mistake can be undone by a rename;
-only `delete_data` deletes them. The certificates on the laptop stay; the cluster token does
-not, so that no member left over can ever join what is deployed next.
+only `delete_data` deletes them. The CAs on the laptop stay; the cluster token does not, so
+that no member left over can ever join what is deployed next.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ..desired.hostspec import INSTALL_ROOT, UNIT_PATH
 from ..desired.model import ClusterSpec
 from ..errors import Failed, Refused
 from ..observed.state import ClusterState, Data, HostState
+from ..pki.generation import Generation
 from ..plan import gates
 from ..plan.step import Plan, Stage, Step
 from ..plan.steps import ForgetUnit, MoveAside, Remove, StopEtcd
 from .consent import Consent
-from .ownership import identity_path, ours
+from .ownership import identity_path, ours, refuse_other_store
 from .refusals import data_paths, refuse_unseen
 from .session import Session
 
@@ -34,20 +36,32 @@ def destroy(session: Session, consent: Consent, *, confirm: str, delete_data: bo
             "put the folder there that it was deployed with; a name alone does not say whose data it is",
         )
 
-    def planned() -> Plan:
-        now = session.observe(_paths(cluster))
+    def planned(now: ClusterState) -> Plan:
         return plan(cluster, now, datetime.now(UTC), token=held.token, delete_data=delete_data)
 
-    todo = planned()
-    cost = f"this stops {cluster.name} for good and removes it from {len(cluster.nodes)} hosts"
-    if not todo or not consent.confirmed(todo, confirm, cluster.name, cost):
+    now = session.observe(_paths(cluster))
+    refuse_other_store(cluster, held, now)
+    todo = planned(now)
+    if not todo and held.credentials:
+        todo = replace(todo, notes=(_forgotten(cluster, held),))
+    elif not todo:
         return todo
-    session.execute(todo)
-    if left := planned():
+    cost = f"this stops {cluster.name} for good and removes it from {len(cluster.nodes)} hosts"
+    if not consent.confirmed(todo, confirm, cluster.name, cost):
+        return todo
+    if todo:
+        session.execute(todo)
+    if left := planned(session.observe(_paths(cluster))):
         steps = {step.host: str(step) for stage in left.stages for step in stage.steps}
         raise Failed("not everything is gone", "run it again; it goes on from here", steps)
     session.save(held.with_new_token())
     return todo
+
+
+def _forgotten(cluster: ClusterSpec, held: Generation) -> str:
+    """Say what is left to do where no host has anything: the laptop still takes the cluster for alive."""
+    formed = f" ({held.formed})" if held.formed else ""
+    return f"no host has anything of it; certs/{cluster.name} forgets it{formed}: the next deploy makes a new one"
 
 
 def plan(cluster: ClusterSpec, now: ClusterState, at: datetime, *, token: str, delete_data: bool) -> Plan:
@@ -75,7 +89,7 @@ def plan(cluster: ClusterSpec, now: ClusterState, at: datetime, *, token: str, d
     note = (
         "data directories are DELETED"
         if delete_data
-        else "data directories are moved aside with a date; certificates on this laptop stay"
+        else "data directories are moved aside with a date; the CAs on this laptop stay"
     )
     notes = (note, *(line for host in mine.values() for line in _kept(cluster, host)))
     return Plan(f"destroy {cluster.name}", tuple(stage for stage in stages if stage.steps), notes)

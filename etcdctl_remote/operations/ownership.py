@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from ..desired.identity import Marker
 from ..desired.model import ClusterSpec
-from ..observed.state import Data, HostState
+from ..observed.state import ClusterState, Data, HostState
+from ..pki.generation import Generation, refuse_other_nodes
 
 
 def identity_path(cluster: ClusterSpec) -> str:
@@ -19,6 +20,12 @@ def identity_path(cluster: ClusterSpec) -> str:
 def token_of(host: HostState) -> str | None:
     """Read the cluster token from the installed unit; two clusters of one name differ in it."""
     return (host.told.token or None) if host.told else None
+
+
+def refuse_other_store(cluster: ClusterSpec, held: Generation | None, now: ClusterState) -> None:
+    """Refuse when neither an address nor a host's own unit ties these nodes to the certificates."""
+    if held and not any(token_of(host) == held.token for host in now.hosts.values()):
+        refuse_other_nodes(held, cluster)
 
 
 def named(cluster: ClusterSpec, host: HostState) -> bool:

@@ -71,6 +71,15 @@ class Session:
 
         Store.beside(self.cluster).save(generation)
 
+    def remember(self, generation: Generation, now: ClusterState) -> None:
+        """Note on the laptop, once, that this cluster serves: then it is never taken for a new one."""
+        from ..pki.generation import Formed
+        from ..pki.store import Store
+
+        if generation.formed is None and now.has_quorum and len(now.cluster_ids) == 1:
+            formed = Formed(next(iter(now.cluster_ids)), datetime.now(UTC))
+            Store.beside(self.cluster).remember(generation.token, formed)
+
     def observe(self, paths: Mapping[str, Sequence[str]] | None = None) -> ClusterState:
         """Observe every connected host at once; a host that fails to answer is unreachable.
 

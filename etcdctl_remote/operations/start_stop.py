@@ -9,7 +9,7 @@ from ..plan import gates
 from ..plan.step import Plan, Stage
 from ..plan.steps import StartEtcd, StopEtcd
 from .consent import Consent
-from .ownership import identity_path, ours
+from .ownership import identity_path, ours, refuse_other_store
 from .refusals import refuse_unseen
 from .session import Session
 
@@ -19,7 +19,7 @@ DEADLINE = 300.0
 
 def start(session: Session, consent: Consent) -> Plan:
     """Start every member that has its data and does not run."""
-    todo = plan_start(session.cluster, _observe(session), _token(session))
+    todo = plan_start(session.cluster, *_seen(session))
     if todo and consent.given(todo):
         session.execute(todo)
     return todo
@@ -27,20 +27,18 @@ def start(session: Session, consent: Consent) -> Plan:
 
 def stop(session: Session, consent: Consent) -> Plan:
     """Stop every member that runs. Nothing is lost; nothing is answered until `start`."""
-    todo = plan_stop(session.cluster, _observe(session), _token(session))
+    todo = plan_stop(session.cluster, *_seen(session))
     if todo and consent.given(todo):
         session.execute(todo)
     return todo
 
 
-def _observe(session: Session) -> ClusterState:
-    paths = (identity_path(session.cluster),)
-    return session.observe({node.name: paths for node in session.cluster.nodes})
-
-
-def _token(session: Session) -> str | None:
-    held = session.held()
-    return held.token if held else None
+def _seen(session: Session) -> tuple[ClusterState, str | None]:
+    """Observe, and read the token that says whose a host is; None without certificates here."""
+    paths, held = (identity_path(session.cluster),), session.held()
+    now = session.observe({node.name: paths for node in session.cluster.nodes})
+    refuse_other_store(session.cluster, held, now)
+    return now, held.token if held else None
 
 
 def plan_start(cluster: ClusterSpec, now: ClusterState, token: str | None = None) -> Plan:

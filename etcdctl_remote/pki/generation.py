@@ -15,7 +15,7 @@ from ..errors import Refused
 from ..secret import Secret
 from .authority import Authority, Credential
 from .inspect import Leaf, read_leaf, why_renew
-from .profiles import Kind, Profile, node_profiles
+from .profiles import Kind, Profile, node_profiles, split_names
 
 Slot = tuple[str, Kind]
 """A node's name, and which of its leaves."""
@@ -51,6 +51,18 @@ class Wish:
 
 
 @dataclass(frozen=True)
+class Formed:
+    """What is remembered of a cluster that was seen serving: never again is it a new one."""
+
+    cluster_id: int
+    seen: datetime
+    """When it was first seen so from here."""
+
+    def __str__(self) -> str:
+        return f"cluster {self.cluster_id:x}, seen serving on {self.seen:%Y-%m-%d}"
+
+
+@dataclass(frozen=True)
 class Generation:
     """Every leaf with its key, whom the cluster trusts, who signs, and the cluster token."""
 
@@ -66,6 +78,8 @@ class Generation:
     issued: tuple[str, ...] = ()
     """What is new against the disk, a line each with the reason; empty: nothing to save."""
     new_authorities: bool = False
+    formed: Formed | None = None
+    """The cluster of this token, if it was ever seen serving."""
     seen: tuple[str, ...] = ()
     """What the store held when this was read; `save` refuses if it holds something else by then."""
 
@@ -100,12 +114,14 @@ class Generation:
         return files
 
     def with_new_token(self) -> Generation:
-        """The same with another token: for a cluster that starts over after `destroy`.
+        """The same CAs with another token and no leaf: for a cluster that starts over after `destroy`.
 
         etcd makes the cluster's id from peer URLs and token; with the old one, a
-        member left over from before would be taken for one of the new cluster.
+        member left over from before would be taken for one of the new cluster. The
+        leaves say which nodes the store belongs to: the next cluster may have others.
         """
-        return replace(self, token=_token(), issued=(*self.issued, "cluster token (new)"))
+        issued = (*self.issued, "cluster token (new)")
+        return replace(self, token=_token(), formed=None, credentials={}, leaves={}, issued=issued)
 
 
 def begin(cluster: ClusterSpec, now: datetime) -> Generation:
@@ -134,6 +150,7 @@ def renewed(held: Generation, cluster: ClusterSpec, wish: Wish) -> Generation:
     Nodes that left the inventory fall out with the next change; alone they are none.
     """
     _refuse_other_peer_ca(held, cluster)
+    refuse_other_nodes(held, cluster)
     credentials, leaves, lines = dict(held.credentials), dict(held.leaves), list(held.issued)
     for slot, profile in _slots(cluster, wish):
         reasons = _reasons(held, slot, profile, wish)
@@ -180,6 +197,26 @@ def _refuse_other_peer_ca(held: Generation, cluster: ClusterSpec) -> None:
             f"{cluster.name} were made with `peer_ca: {has}`",
             f"set `peer_ca: {has}` again: members that run now would not trust another CA",
         )
+
+
+def refuse_other_nodes(held: Generation, cluster: ClusterSpec) -> None:
+    """Refuse certificates of a cluster on other nodes: its token and its CAs are not this one's.
+
+    Nodes come, go and get other addresses, so one peer address in common is enough. Which
+    ones the store knows, its peer certificates say; addresses not known yet do not count.
+    """
+    known = {node: leaf.names - {node} for (node, kind), leaf in held.leaves.items() if kind is Kind.PEER}
+    here = {node.name: node.advertised for node in cluster.nodes if node.advertise or node.address}
+    names, addresses = split_names(here.values())
+    if not known or not here or {*names, *map(str, addresses)} & frozenset().union(*known.values()):
+        return
+    there = ", ".join(f"{node} ({', '.join(sorted(names))})" for node, names in sorted(known.items()))
+    raise Refused(
+        f"certs/{cluster.name} belongs to a cluster on {there}; {cluster.source} names none of these addresses, "
+        f"but {', '.join(f'{node} ({address})' for node, address in here.items())}; nothing was changed",
+        "another cluster needs another `cluster:` name, or a folder of its own for its inventory; if it is the "
+        f"same one, put an address back; if that one was given up, move certs/{cluster.name} aside",
+    )
 
 
 def _new_ca(ca: Authority) -> str:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from ..errors import UsageError
 from ..secret import Secret
 from .authority import Authority, Credential
-from .generation import Authorities, Generation, Slot, adopt
+from .generation import Authorities, Formed, Generation, Slot, adopt
 from .inspect import Leaf, is_ca, key_matches, read_leaf
 from .profiles import Kind
 
 FORMAT = 1
 META = "generation.json"
+FORMED = "cluster.json"
 RESERVED = frozenset({META, "ca.crt", "peer-ca.crt"})
 """What lies in a generation beside the nodes' directories."""
 
@@ -123,7 +125,24 @@ def _generation(root: Path, directory: Path) -> Generation:
         peer_ca_bundle=_bundle(directory / "peer-ca.crt", authorities.peer),
         credentials={slot: credential for slot, (credential, _) in held.items()},
         leaves={slot: leaf for slot, (_, leaf) in held.items()},
+        formed=_formed(formed_at(root, meta.token) / FORMED),
     )
+
+
+def formed_at(root: Path, token: str) -> Path:
+    """Name the directory that is there once the cluster of this token was seen serving."""
+    return root / "formed" / token
+
+
+def _formed(path: Path) -> Formed | None:
+    content = _read(path)
+    if content is None:
+        return None
+    try:
+        data = json.loads(content)
+        return Formed(int(data["cluster_id"], 16), datetime.fromisoformat(data["seen"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is damaged: {error!r}", _RESTORE) from error
 
 
 def _bundle(path: Path, signer: Authority) -> bytes:

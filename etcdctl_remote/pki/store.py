@@ -3,10 +3,11 @@
     ca/0001/           ca.crt ca.key, and peer-ca.crt peer-ca.key if peers have their own
     generations/0003/  generation.json ca.crt peer-ca.crt, and a directory for each node
                        with server, peer and etcdctl, .crt and .key
+    formed/TOKEN/      cluster.json: the cluster of this token was seen serving
     current            → generations/0003
     .lock
 
-A generation and a CA directory never change once they are there. All that can change (leaves,
+What has a number or a token never changes once it is there. All that can change (leaves,
 trust, token, which CA signs) changes at once, when `current` is pointed elsewhere: a reader
 needs no lock, and a crash leaves the old state or the new one.
 """
@@ -14,7 +15,8 @@ needs no lock, and a crash leaves the old state or the new one.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,11 +26,14 @@ from ..errors import Failed, Refused, UsageError
 from . import reading
 from .authority import Authority
 from .disk import PARTIAL, Disk, exclusive
-from .generation import Generation, Wish, begin, renewed
+from .generation import Formed, Generation, Wish, begin, renewed
 from .profiles import Kind
 
-KEPT = 3
-"""Generations on disk: the current one and two to go back to."""
+KEPT = 4
+"""Generations on disk: the current one and three to go back to.
+
+A destroy, the deploy after it and the destroy of that one are three: the first can still be undone.
+"""
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,25 @@ class Store:
 
         Refused if the store was changed since `prepare` read it.
         """
-        try:
+        with self._writing():
             if generation.issued:
                 self._save(generation)
             elif not (self.root / "current").is_symlink():
                 self._restore_link()
+
+    def remember(self, token: str, formed: Formed) -> None:
+        """Note, once and durably, that the cluster of this token was seen serving."""
+        place = reading.formed_at(self.root, token)
+        content = {"cluster_id": f"{formed.cluster_id:x}", "seen": formed.seen.isoformat()}
+        with self._writing(), exclusive(self.root / ".lock"):
+            if not place.exists():
+                self.disk.directory(place.parent)
+                self.disk.tree(place, {reading.FORMED: json.dumps(content, indent=1).encode() + b"\n"})
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise Failed(
                 f"{error.filename or self.root}: writing the certificates failed: {error.strerror}",
@@ -130,7 +149,7 @@ class Store:
 
     def _sweep(self) -> None:
         """Remove what an interrupted run left half done."""
-        for folder in (self.root / "ca", self.root / "generations"):
+        for folder in (self.root / "ca", self.root / "generations", self.root / "formed"):
             for leftover in folder.glob(f"{PARTIAL}*"):
                 self.disk.remove(leftover)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 
 import pytest
@@ -79,6 +80,60 @@ def test_killed_right_after_the_first_start_a_member_is_guarded_too(lab3: Lab) -
         done = drive.fails(lab3, 4, "nothing was changed")
         drive.tells(done, "n2:", "was member", "replace-node")
     drive.put(lab3.node("n1"), "still", "served")
+
+
+def test_a_cluster_that_served_is_never_begun_anew_unasked(lab3: Lab) -> None:
+    """All hosts reinstalled: what never served may begin; what did is refused, until it is destroyed."""
+    process = drive.start(lab3, "deploy", "-y")
+    drive.await_event(lab3, process, "step", "install etcd")
+    process.kill()
+    assert drive.finish(process).code == -9
+    faults.reset(lab3)
+    drive.deploy(lab3)
+    memory = lab3.state / "certs" / lab3.name / "formed"
+    shutil.rmtree(memory)  # as if killed when the cluster served and nothing was noted yet
+    drive.settle_nothing(lab3)
+    assert not memory.exists(), "a plan changes nothing, on the laptop neither"
+    assert "nothing to do" in drive.deploy(lab3).out
+    first = drive.document(lab3, "status")["cluster_id"]
+
+    faults.reset(lab3)
+    for task in ("deploy", "plan"):
+        laptop = drive.folder(lab3.state / "certs")
+        with drive.untouched(lab3):
+            done = drive.fails(lab3, 4, f"cluster {first}, seen serving on", "nothing was changed", task=task)
+        for word in ("n1:", "n2:", "n3:"):
+            drive.tells(done, word, f"{DATA} is absent")
+        drive.tells(done, "mount", "restore", f"destroy --confirm {lab3.name}")
+        assert drive.folder(lab3.state / "certs") == laptop
+    assert f"forgets it (cluster {first}" in drive.must(lab3, "destroy", "--confirm", lab3.name).err
+    drive.deploy(lab3)
+    assert drive.document(lab3, "status")["cluster_id"] != first
+
+
+def test_a_second_inventory_with_the_same_cluster_name(lab3: Lab) -> None:
+    """In one folder they would share CAs and token: its hosts get nothing, and are not taken for ours."""
+    first, second, third = lab3.nodes
+    text, other = lab3.inventory.read_text(), lab3.inventory.with_name("other.yaml")
+    one, *two = (f"  {node.name}: {node.address}\n" for node in lab3.nodes)
+    other.write_text(text.replace(one, ""))
+    lab3.inventory.write_text(text.replace("".join(two), ""))
+    drive.deploy(lab3)
+    laptop = drive.folder(lab3.state / "certs")
+    with drive.untouched(lab3, f"n1:{DATA}/"):
+        for words in (
+            ["deploy", "-y"],
+            ["plan"],
+            ["start", "-y"],
+            ["stop", "-y"],
+            ["destroy", "--confirm", lab3.name],
+        ):
+            done = drive.run(lab3, *words, inventory=other)
+            assert done.code == 4, done
+            drive.tells(done, f"certs/{lab3.name}", first.address, str(other), second.address, third.address)
+            drive.tells(done, "another `cluster:` name")
+    assert not drive.changed(laptop, drive.folder(lab3.state / "certs"))
+    drive.settle_nothing(lab3)
 
 
 def _deploy_killed_after_start(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from etcdctl_remote.errors import Refused, Unreachable
 from etcdctl_remote.observed.state import ClusterState, Data
 from etcdctl_remote.operations.deploy import plan
 from etcdctl_remote.operations.refusals import refuse_unsafe, refuse_unseen
+from etcdctl_remote.operations.wish import Wish
+from etcdctl_remote.pki.generation import Formed
 from tests.unit.operations.test_deploy import bare, deployed, wish
+from tests.unit.operations.world import MARKER, Machine
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -75,3 +79,53 @@ def test_two_clusters_are_refused(tmp_path: Path) -> None:
         refuse_unsafe(want, replace(now, hosts=hosts))
     assert "answers as a member of cluster bad" in caught.value.hosts["n3"]
     assert {"n1", "n2"} <= set(caught.value.hosts)
+
+
+# -- a cluster that has served -----------------------------------------------------------------
+
+SERVED = Formed(0xABC123, datetime(2026, 11, 21, tzinfo=UTC))
+
+
+def served(want: Wish) -> Wish:
+    """The same, with certificates that remember the cluster."""
+    return replace(want, generation=replace(want.generation, formed=SERVED))
+
+
+def test_a_cluster_that_served_never_begins_anew(tmp_path: Path) -> None:
+    """All hosts blank: reinstalled, or not mounted. The ways out are named; before it ever served, nothing is."""
+    want = wish(tmp_path)
+    world = bare(want)
+    assert plan(want, world.observe())
+    with pytest.raises(Refused) as caught:
+        plan(served(want), world.observe())
+    assert "cluster abc123, seen serving on 2026-11-21" in caught.value.message
+    assert "nothing was changed" in caught.value.message
+    assert caught.value.hosts == dict.fromkeys(("n1", "n2", "n3"), "/var/lib/etcd is absent")
+    for way in ("mount", "restore", "`destroy --confirm demo`", "move certs/demo aside"):
+        assert way in caught.value.hint
+
+
+def test_nor_beside_data_that_nobody_vouches_for(tmp_path: Path) -> None:
+    """One disk is left, its host's marker is gone: the two blank ones would outvote it with an empty log."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    for name in ("n1", "n2", "n3"):
+        world.stop(name)
+    del world.machines["n1"].paths[MARKER]
+    for name in ("n2", "n3"):
+        world.machines[name] = Machine(name, world.machines[name].peer)
+    with pytest.raises(Refused) as caught:
+        plan(served(want), world.observe())
+    assert set(caught.value.hosts) == {"n1", "n2", "n3"}
+    assert caught.value.hosts["n1"] == "/var/lib/etcd holds a member of nobody knows which cluster"
+
+
+def test_what_is_remembered_hinders_nothing_else(tmp_path: Path) -> None:
+    """A standing cluster, a stopped one, and one without a quorum are planned for as ever."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    assert not plan(served(want), world.observe())
+    world.stop("n2")
+    assert plan(served(want), world.observe()).changes == 1
+    changed = served(wish(tmp_path, settings="heartbeat-interval: 150"))
+    assert plan(changed, world.observe())

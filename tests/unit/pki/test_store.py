@@ -184,21 +184,24 @@ def test_the_peer_ca_of_a_cluster_cannot_be_switched(cluster: ClusterSpec, first
         store.prepare(replace(cluster, pki=specs[then]), NOW)
 
 
-def test_a_new_token_is_a_change_and_keeps_all_else(store: Store, cluster: ClusterSpec) -> None:
-    """A cluster that starts over after destroy keeps its certificates."""
+def test_a_new_token_is_a_change_and_keeps_the_cas(store: Store, cluster: ClusterSpec) -> None:
+    """A cluster that starts over after destroy has its CAs and nothing else of the former one's."""
     before = store.prepare(cluster, NOW)
     store.save(before.with_new_token())
-    after = store.prepare(cluster, NOW)
-    assert after.token != before.token
-    assert after.node_files("n1") == before.node_files("n1")
+    held, after = store.load(), store.prepare(cluster, NOW)
+    assert held is not None
+    assert (held.credentials, held.leaves) == ({}, {})
+    assert held.token == after.token != before.token
+    assert after.node_files("n1")["peer-ca.crt"] == before.node_files("n1")["peer-ca.crt"]
+    assert len(after.issued) == 9
 
 
 def test_the_generations_before_stay_and_older_ones_go(store: Store, cluster: ClusterSpec) -> None:
-    """Two ways back, and no heap of old keys."""
+    """Three ways back, and no heap of old keys."""
     for number in range(5):
         store.save(store.prepare(replace(cluster, pki=PkiSpec(names=(f"x{number}.example",))), NOW))
     names = sorted(path.name for path in (store.root / "generations").iterdir())
-    assert names == ["0004", "0005", "0006"]
+    assert names == ["0003", "0004", "0005", "0006"]
     assert len(names) == KEPT
     assert (store.root / "current").readlink() == Path("generations/0006")
 
