@@ -6,6 +6,7 @@ import contextlib
 import functools
 import itertools
 import re
+import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -67,6 +68,21 @@ def release(request: pytest.FixtureRequest) -> Release:
         return found
 
     return obtain
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """Give the folder with a release's etcd and etcdctl for this machine, unpacked once a run."""
+
+    @functools.cache
+    def unpacked(version: str) -> Path:
+        place = tmp_path_factory.mktemp("release")
+        with tarfile.open(archive_or_skip(version)) as tar:
+            wanted = (entry for entry in tar if Path(entry.name).name in ("etcd", "etcdctl"))
+            tar.extractall(place, wanted, filter="data")
+        return next(place.glob("etcd-v*"))
+
+    return unpacked
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import os
 import socket
 import ssl
 import subprocess
-import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from etcdctl_remote.desired.model import ClusterSpec, NodeSpec, Version
-from etcdctl_remote.errors import Failed
-from etcdctl_remote.lab.releases import FOR_TESTS, ensure
+from etcdctl_remote.lab.releases import FOR_TESTS
 from etcdctl_remote.pki.authority import Credential
 from etcdctl_remote.pki.generation import Generation
 from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.secret import Secret
+from tests.conftest import Release
 
 pytestmark = pytest.mark.contract
 
@@ -100,16 +99,6 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _unpacked(version: str, place: Path) -> Path:
-    try:
-        archive = ensure(version)
-    except Failed as error:
-        pytest.skip(f"no source here gives etcd {version}: {error.hosts}")
-    with tarfile.open(archive) as tar:
-        tar.extractall(place, filter="data")
-    return next(place.glob("etcd-v*"))
-
-
 def _flags(pki: Path, data: Path, ports: list[int]) -> list[str]:
     client, peer, metrics = (f"https://127.0.0.1:{port}" for port in ports)
     return [
@@ -133,11 +122,13 @@ def _flags(pki: Path, data: Path, ports: list[int]) -> list[str]:
 
 
 @pytest.fixture(scope="module", params=FOR_TESTS)
-def member(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+def member(
+    request: pytest.FixtureRequest, programs: Release, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Member]:
     """Issue for two nodes, start the first."""
     version = str(request.param)
     place = tmp_path_factory.mktemp("etcd")
-    programs = _unpacked(version, place)
+    release = programs(version)
     cluster = ClusterSpec("demo", Version.parse(version), NODES, place / "inventory.yaml")
     store = Store.beside(cluster)
     generation = store.prepare(cluster, datetime.now(UTC))
@@ -146,10 +137,10 @@ def member(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     pki.mkdir()
     for name, content in generation.node_files("n1").items():
         (pki / name).write_bytes(content.reveal if isinstance(content, Secret) else content)
-    running = Member(programs, pki, generation, *ports)
+    running = Member(release, pki, generation, *ports)
     with (place / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(programs / "etcd"), *_flags(pki, place / "data", ports)],
+            [str(release / "etcd"), *_flags(pki, place / "data", ports)],
             stdout=log,
             stderr=log,
             env={"PATH": os.environ["PATH"], "ETCD_UNSUPPORTED_ARCH": "arm64"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from etcdctl_remote.desired import settings, versions
 from etcdctl_remote.desired.hostspec import Membership, flags
 from etcdctl_remote.desired.owned import OWNED
 from etcdctl_remote.lab.releases import FOR_TESTS
+from tests.conftest import Release
 from tests.unit.desired.wishes import wish
 
 URL = "http://127.0.0.1:1"
@@ -50,13 +50,10 @@ def version(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def etcd(version: str, release: Callable[[str], Path], tmp_path: Path) -> Etcd:
+def etcd(version: str, release: Release, programs: Release, tmp_path: Path) -> Etcd:
     """Run etcd of that release; what it says comes back. It never gets as far as serving."""
-    archive = release(version)
-    name = f"{archive.name.removesuffix('.tar.gz')}/etcd"
-    with tarfile.open(archive) as tar:
-        tar.extract(name, tmp_path, filter="data")
-    program = tmp_path / name
+    release(version)
+    program = programs(version) / "etcd"
 
     def run(*args: str) -> str:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("ETCD_")}
