@@ -263,96 +263,6 @@ def test_a_member_that_is_down_is_started(tmp_path: Path) -> None:
     assert not plan(want, world.observe())
 
 
-# -- refusals --------------------------------------------------------------------------------
-
-
-def refused(want: Wish, world: World) -> Refused:
-    """The refusal; nothing may have been done."""
-    before = list(world.done)
-    with pytest.raises(Refused) as caught:
-        plan(want, world.observe())
-    assert world.done == before
-    return caught.value
-
-
-def test_refuses_a_wiped_member(tmp_path: Path) -> None:
-    """A member whose data is gone is never started again."""
-    want = wish(tmp_path)
-    world = deployed(want)
-    world.machines["n2"].log = None
-    world.stop("n2")
-    assert "must be replaced" in refused(want, world).hosts["n2"]
-
-
-def test_refuses_hosts_that_lost_everything(tmp_path: Path) -> None:
-    """Two of three hosts reinstalled from scratch must not bootstrap beside the third."""
-    want = wish(tmp_path)
-    world = deployed(want)
-    for name in ("n2", "n3"):
-        world.machines[name] = Machine(name, world.machines[name].peer)
-    world.settle()
-    problem = refused(want, world)
-    assert {"n2", "n3"} <= set(problem.hosts)
-
-
-def test_refuses_a_host_that_was_reinstalled(tmp_path: Path) -> None:
-    """Nothing on it says so, but the others list it as a member that was ready once."""
-    want = wish(tmp_path)
-    world = deployed(want)
-    world.machines["n2"] = Machine("n2", world.machines["n2"].peer)
-    world.settle()
-    assert "must be replaced" in refused(want, world).hosts["n2"]
-
-
-def test_refuses_foreign_data(tmp_path: Path) -> None:
-    """A data directory with other files is never touched, and every host is named at once."""
-    want = wish(tmp_path)
-    world = bare(want)
-    world.machines["n1"].foreign = world.machines["n3"].foreign = True
-    assert set(refused(want, world).hosts) == {"n1", "n3"}
-
-
-def test_refuses_data_of_another_etcd(tmp_path: Path) -> None:
-    """etcd data without our marker or our unit is not ours."""
-    want = wish(tmp_path)
-    world = bare(want)
-    world.machines["n2"].log = ["somebody's"]
-    assert "not ours" in refused(want, world).hosts["n2"]
-
-
-def test_refuses_another_version(tmp_path: Path) -> None:
-    """A version difference is upgrade's task."""
-    want = wish(tmp_path)
-    world = deployed(want)
-    newer = replace(want.cluster, version=replace(want.cluster.version, patch=15))
-    assert "upgrade" in refused(replace(want, cluster=newer), world).hosts["n1"]
-
-
-def test_refuses_membership_differences(tmp_path: Path) -> None:
-    """A node that is no member, and a member that is in no inventory, name their tasks."""
-    want = wish(tmp_path)
-    world = deployed(want)
-    fewer = replace(want.cluster, nodes=want.cluster.nodes[:2])
-    gone = World({name: world.machines[name] for name in ("n1", "n2", "n3")}, world.acknowledged, True, "n1")
-    now = gone.observe()
-    with pytest.raises(Refused) as caught:
-        plan(replace(want, cluster=fewer), replace(now, hosts={n: now.hosts[n] for n in ("n1", "n2")}))
-    assert "remove-node" in caught.value.hosts["n3"]
-
-
-@pytest.mark.parametrize("change", ["data", "wal", "config", "user"])
-def test_refuses_to_move_what_a_member_keeps(tmp_path: Path, change: str) -> None:
-    """At a new place a member would be one without its data, and never start again."""
-    want = wish(tmp_path)
-    world = deployed(want)
-    if change == "user":
-        moved = replace(want.cluster, user="other")
-    else:
-        moved = replace(want.cluster, paths=replace(want.cluster.paths, **{change: "/elsewhere"}))
-    problem = refused(replace(want, cluster=moved), world)
-    assert all(f"{change} is" in seen for seen in problem.hosts.values())
-
-
 def test_another_client_port_is_a_rolling_restart(tmp_path: Path) -> None:
     """What runs is asked where it listens now, not where it will: the quorum is not lost."""
     want = wish(tmp_path)
@@ -365,35 +275,6 @@ def test_another_client_port_is_a_rolling_restart(tmp_path: Path) -> None:
     assert not plan(moved, world.observe())
 
 
-def test_refuses_a_member_that_was_added_by_hand(tmp_path: Path) -> None:
-    """Listed under an id that bootstrap did not give: starting it as new would be another member."""
-    want = wish(tmp_path)
-    world = deployed(want)
-    peer = world.machines["n3"].peer
-    world.machines["n3"] = Machine("n3", peer)
-    now = world.observe()
-    added = tuple(
-        replace(member, id=0xABC, name="", client_urls=()) if peer in member.peer_urls else member
-        for member in now.members
-    )
-    hosts = {name: replace(host, members=added if host.members else None) for name, host in now.hosts.items()}
-    with pytest.raises(Refused) as caught:
-        plan(want, replace(now, hosts=hosts))
-    assert "add-node" in caught.value.hosts["n3"]
-
-
-def test_refuses_a_lost_quorum(tmp_path: Path) -> None:
-    """Two of three stopped: deploy says what it saw and whose task that is."""
-    want = wish(tmp_path)
-    world = deployed(want)
-    world.stop("n2")
-    world.stop("n3")
-    problem = refused(want, world)
-    assert "lost its quorum" in problem.message
-    assert "invoke start" in problem.hint
-    assert {"n2", "n3"} <= set(problem.hosts)
-
-
 def test_mends_a_bad_setting_that_cost_the_quorum(tmp_path: Path) -> None:
     """When the files themselves are to be mended, deploy does it: data stays where it is."""
     world = deployed(wish(tmp_path))
@@ -404,15 +285,6 @@ def test_mends_a_bad_setting_that_cost_the_quorum(tmp_path: Path) -> None:
     assert world.has_quorum()
     assert all(machine.log == ["first"] for machine in world.machines.values())
     assert not plan(want, world.observe())
-
-
-def test_refuses_when_the_certificates_are_gone_from_the_laptop(tmp_path: Path) -> None:
-    """A new CA for a cluster that exists would lock everybody out."""
-    want = wish(tmp_path)
-    world = deployed(want)
-    fresh = Store(tmp_path / "other").prepare(want.cluster, datetime(2026, 11, 21, tzinfo=UTC))
-    problem = refused(replace(want, generation=fresh), world)
-    assert all("no CA on this laptop" in seen for seen in problem.hosts.values())
 
 
 def shuffled(seed: int) -> Callable[[Collection[str]], Sequence[str]]:

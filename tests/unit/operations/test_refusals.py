@@ -1,4 +1,4 @@
-"""What stops a deploy before it begins, beyond what the world of test_deploy shows."""
+"""What stops a deploy before it begins."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from etcdctl_remote.operations.deploy import plan
 from etcdctl_remote.operations.refusals import refuse_unsafe, refuse_unseen
 from etcdctl_remote.operations.wish import Wish
 from etcdctl_remote.pki.generation import Formed
+from etcdctl_remote.pki.store import Store
 from tests.unit.operations.test_deploy import bare, deployed, wish
-from tests.unit.operations.world import MARKER, Machine
+from tests.unit.operations.world import MARKER, Machine, World
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -129,3 +130,131 @@ def test_what_is_remembered_hinders_nothing_else(tmp_path: Path) -> None:
     assert plan(served(want), world.observe()).changes == 1
     changed = served(wish(tmp_path, settings="heartbeat-interval: 150"))
     assert plan(changed, world.observe())
+
+
+# -- in the world: what would happen otherwise --------------------------------------------------
+
+
+def refused(want: Wish, world: World) -> Refused:
+    """The refusal; nothing may have been done."""
+    before = list(world.done)
+    with pytest.raises(Refused) as caught:
+        plan(want, world.observe())
+    assert world.done == before
+    return caught.value
+
+
+def test_refuses_a_wiped_member(tmp_path: Path) -> None:
+    """A member whose data is gone is never started again."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    world.machines["n2"].log = None
+    world.stop("n2")
+    assert "must be replaced" in refused(want, world).hosts["n2"]
+
+
+def test_refuses_hosts_that_lost_everything(tmp_path: Path) -> None:
+    """Two of three hosts reinstalled from scratch must not bootstrap beside the third."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    for name in ("n2", "n3"):
+        world.machines[name] = Machine(name, world.machines[name].peer)
+    world.settle()
+    problem = refused(want, world)
+    assert {"n2", "n3"} <= set(problem.hosts)
+
+
+def test_refuses_a_host_that_was_reinstalled(tmp_path: Path) -> None:
+    """Nothing on it says so, but the others list it as a member that was ready once."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    world.machines["n2"] = Machine("n2", world.machines["n2"].peer)
+    world.settle()
+    assert "must be replaced" in refused(want, world).hosts["n2"]
+
+
+def test_refuses_foreign_data(tmp_path: Path) -> None:
+    """A data directory with other files is never touched, and every host is named at once."""
+    want = wish(tmp_path)
+    world = bare(want)
+    world.machines["n1"].foreign = world.machines["n3"].foreign = True
+    assert set(refused(want, world).hosts) == {"n1", "n3"}
+
+
+def test_refuses_data_of_another_etcd(tmp_path: Path) -> None:
+    """etcd data without our marker or our unit is not ours."""
+    want = wish(tmp_path)
+    world = bare(want)
+    world.machines["n2"].log = ["somebody's"]
+    assert "not ours" in refused(want, world).hosts["n2"]
+
+
+def test_refuses_another_version(tmp_path: Path) -> None:
+    """A version difference is upgrade's task."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    newer = replace(want.cluster, version=replace(want.cluster.version, patch=15))
+    assert "upgrade" in refused(replace(want, cluster=newer), world).hosts["n1"]
+
+
+def test_refuses_membership_differences(tmp_path: Path) -> None:
+    """A node that is no member, and a member that is in no inventory, name their tasks."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    fewer = replace(want.cluster, nodes=want.cluster.nodes[:2])
+    gone = World({name: world.machines[name] for name in ("n1", "n2", "n3")}, world.acknowledged, True, "n1")
+    now = gone.observe()
+    with pytest.raises(Refused) as caught:
+        plan(replace(want, cluster=fewer), replace(now, hosts={n: now.hosts[n] for n in ("n1", "n2")}))
+    assert "remove-node" in caught.value.hosts["n3"]
+
+
+@pytest.mark.parametrize("change", ["data", "wal", "config", "user"])
+def test_refuses_to_move_what_a_member_keeps(tmp_path: Path, change: str) -> None:
+    """At a new place a member would be one without its data, and never start again."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    if change == "user":
+        moved = replace(want.cluster, user="other")
+    else:
+        moved = replace(want.cluster, paths=replace(want.cluster.paths, **{change: "/elsewhere"}))
+    problem = refused(replace(want, cluster=moved), world)
+    assert all(f"{change} is" in seen for seen in problem.hosts.values())
+
+
+def test_refuses_a_member_that_was_added_by_hand(tmp_path: Path) -> None:
+    """Listed under an id that bootstrap did not give: starting it as new would be another member."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    peer = world.machines["n3"].peer
+    world.machines["n3"] = Machine("n3", peer)
+    now = world.observe()
+    added = tuple(
+        replace(member, id=0xABC, name="", client_urls=()) if peer in member.peer_urls else member
+        for member in now.members
+    )
+    hosts = {name: replace(host, members=added if host.members else None) for name, host in now.hosts.items()}
+    with pytest.raises(Refused) as caught:
+        plan(want, replace(now, hosts=hosts))
+    assert "add-node" in caught.value.hosts["n3"]
+
+
+def test_refuses_a_lost_quorum(tmp_path: Path) -> None:
+    """Two of three stopped: deploy says what it saw and whose task that is."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    world.stop("n2")
+    world.stop("n3")
+    problem = refused(want, world)
+    assert "lost its quorum" in problem.message
+    assert "invoke start" in problem.hint
+    assert {"n2", "n3"} <= set(problem.hosts)
+
+
+def test_refuses_when_the_certificates_are_gone_from_the_laptop(tmp_path: Path) -> None:
+    """A new CA for a cluster that exists would lock everybody out."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    fresh = Store(tmp_path / "other").prepare(want.cluster, datetime(2026, 11, 21, tzinfo=UTC))
+    problem = refused(replace(want, generation=fresh), world)
+    assert all("no CA on this laptop" in seen for seen in problem.hosts.values())
