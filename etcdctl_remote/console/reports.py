@@ -44,9 +44,13 @@ def _headline(status: Status) -> str:
         status.cluster,
         f"cluster id {status.cluster_id:x}" if status.cluster_id is not None else "no cluster id seen",
         f"etcd {status.version}" if status.version else "no version seen",
-        f"leader {status.leader}" if status.leader else "no leader",
+        f"leader {status.leader}" if status.leader else _no_leader(status),
     ]
     return ", ".join(parts)
+
+
+def _no_leader(status: Status) -> str:
+    return "no leader" if status.tolerates == -1 else "no leader seen"
 
 
 def _status_row(row: StatusRow) -> tuple[Cell | str, ...]:
@@ -67,7 +71,9 @@ def _status_row(row: StatusRow) -> tuple[Cell | str, ...]:
     )
 
 
-def _tolerance(tolerates: int) -> Cell:
+def _tolerance(tolerates: int | None) -> Cell:
+    if tolerates is None:
+        return Cell("it cannot be told whether there is a quorum: etcd's auth denies the answer", "yellow")
     if tolerates < 0:
         return Cell("there is no quorum: the cluster takes no writes until lost members are back", "red")
     if tolerates == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..desired.model import ClusterSpec, Version
+from . import auth
 from .rows import StatusRow, endpoints
 from .state import ClusterState, quorum
 
@@ -34,6 +35,7 @@ def advise(cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow]) -
     """Return every line worth an operator's time; nothing for a healthy cluster."""
     return (
         *_quorum(now),
+        *_denied(now),
         *_down(rows),
         *_alarms(rows),
         *_membership(now, rows),
@@ -48,12 +50,22 @@ def _quorum(now: ClusterState) -> Iterator[str]:
     if len(now.cluster_ids) > 1:
         found = ", ".join(f"{id:x} on {' '.join(nodes)}" for id, nodes in now.cluster_ids.items())
         yield f"more than one cluster answers: {found}; only one can be the inventory's"
+    if now.has_quorum or now.denied:
+        return
     if not endpoints(now):
         yield "no member answers: `deploy` starts what is down, `logs` shows what etcd said last"
     elif not any(endpoint.leader for endpoint in endpoints(now).values()):
         yield "there is no leader: a majority of the voters must run and reach each other on the peer port"
-    elif not now.has_quorum:
+    else:
         yield "no member answers a linearizable read: writes have stopped until a majority is back"
+
+
+def _denied(now: ClusterState) -> Iterator[str]:
+    if now.denied:
+        yield (
+            f"etcd's auth denies us {', '.join(now.denied)}: versions, sizes and lag cannot be seen, and `deploy` "
+            f"restarts nobody until it can; {auth.way_out(now.denied)}"
+        )
 
 
 def _down(rows: Sequence[StatusRow]) -> Iterator[str]:

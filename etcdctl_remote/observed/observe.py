@@ -34,7 +34,9 @@ the whole observation too old for a gate (`plan.execute.FRESH`)."""
 # beside all the rest and has standard error to itself: what two processes write to one pipe
 # at once would mix. Texts are for diffs of what we write, so a big file (somebody's own
 # binary where ours goes) gives none. Drop-ins are looked for on disk too: until it reloads,
-# systemd does not see a directory that is younger than its last look.
+# systemd does not see a directory that is younger than its last look. etcd 3.4 answers the
+# member list from memory, so there (and where the version is unknown) a read is made besides:
+# `endpoint health` does a linearizable one, and takes no denial by etcd's auth for a failure.
 HOLDS = r"""
 holds() {
   seen=$(ls -A -- "$1" 2>&1) || {
@@ -103,7 +105,7 @@ section user; id -u "$user" 2>/dev/null
 section releases; for f in /opt/etcd/v*/.complete; do [ -e "$f" ] && echo "$f"; done
 section data; data_holds
 if [ "${pid:-0}" != 0 ]; then
-  section process; readlink "/proc/$pid/exe"
+  section process; program=$(readlink "/proc/$pid/exe"); printf '%s\n' "$program"
   tr '\0' '\n' <"/proc/$pid/environ" | sed -n 's/^ETCDCTL_REMOTE_DIGEST=//p'
 fi
 section marker
@@ -120,7 +122,10 @@ section texts
 for p do case $p in *.key|*.crt) ;; *)
   [ "$(stat -c %s "$p")" -le 65536 ] && { printf '%s|' "$p"; base64 -w0 "$p"; echo; } ;;
 esac; done
-if [ -n "$ready" ]; then call members member list; fi
+if [ -n "$ready" ]; then
+  case $program in /opt/etcd/v3.4.*) call read endpoint health ;; /opt/etcd/v*) ;; *) call read endpoint health ;; esac
+  call members member list
+fi
 wait
 section end
 exit 0
@@ -310,10 +315,22 @@ def _answers(state: HostState, said: Mapping[str, list[str]]) -> HostState:
     if status:
         found, error = _read(etcdctl.endpoint, status)
         state = replace(state, endpoint=found, endpoint_error=error)
-    if members:
-        listed, error = _read(etcdctl.members, members)
-        state = replace(state, members=listed, members_error=error)
-    return state
+    if not members:
+        return state
+    if _lists_from_memory(state):
+        read, error = _read(etcdctl.healthy, said.get("read") or [""])
+        if not read:
+            return replace(state, members_error=error)
+    listed, error = _read(etcdctl.members, members)
+    source, _ = _read(etcdctl.listed_by, members)
+    return replace(state, members=listed, members_error=error, listed_by=source if listed else None)
+
+
+def _lists_from_memory(state: HostState) -> bool:
+    """Whether the member list proves no quorum: 3.4 gives it without one. Unknown counts as that."""
+    program = re.match(r"/opt/etcd/v([^/]+)/", state.unit.program or "")
+    version = state.endpoint.version if state.endpoint else program[1] if program else ""
+    return version.startswith("3.4.") or not version
 
 
 def _read(reader: Callable[[str], T | None], lines: list[str]) -> tuple[T | None, str]:

@@ -22,8 +22,8 @@ class Status:
     version: str | None
     """The lowest version that answers: the cluster can do no more than that one."""
     leader: str | None
-    tolerates: int
-    """How many more voters may be lost; -1 if writes have stopped."""
+    tolerates: int | None
+    """How many more voters may be lost; -1 if writes have stopped, None if nobody may tell."""
     members: tuple[StatusRow, ...]
     advice: tuple[str, ...] = ()
 

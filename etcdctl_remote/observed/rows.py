@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..desired.model import ClusterSpec, NodeSpec
+from .auth import denial
 from .state import ClusterState, Endpoint, HostState, Member
 
 Role = Literal["leader", "voter", "learner", "unstarted", "not a member", "unreachable", "unknown"]
@@ -38,11 +39,14 @@ class StatusRow:
     cert_days: int | None = None
     """Whole days to the first expiry of the node's certificates."""
     error: str = ""
+    denied: bool = False
+    """Whether etcd answers, but its own auth denies us the status."""
 
     @property
     def down(self) -> bool:
         """Whether etcd on a reachable host gives no answer, though it should."""
-        return self.raft_term is None and self.role in ("leader", "voter", "learner", "unknown")
+        silent = self.raft_term is None and not self.denied
+        return silent and self.role in ("leader", "voter", "learner", "unknown")
 
 
 def rows(
@@ -73,8 +77,8 @@ def endpoints(now: ClusterState) -> dict[str, Endpoint]:
 def member_of(cluster: ClusterSpec, node: NodeSpec, now: ClusterState) -> Member | None:
     """Find a node's entry in the member list: by the id it reports, its marker, URL or name."""
     host = now.hosts.get(node.name)
-    if host and host.endpoint:
-        return next((m for m in now.members if m.id == host.endpoint.member_id), None)
+    if host and host.member_id is not None:
+        return next((m for m in now.members if m.id == host.member_id), None)
     if host and host.marker:
         marked = next((m for m in now.members if m.id == host.marker.member_id), None)
         if marked:
@@ -92,6 +96,8 @@ def why_down(node: str, now: ClusterState) -> str:
     if not host.unit.running:
         result = host.unit.result if host.unit.result not in ("", "success") else host.unit.sub
         return f"etcd is {host.unit.active} ({result})"
+    if host.denied:
+        return denial(node, host)
     return host.endpoint_error or "etcd gives no answer"
 
 
@@ -114,7 +120,13 @@ def _row(
         id = member.id if member else marker.member_id if marker else None
         error = why_down(node.name, now)
         return StatusRow(
-            node.name, id, role, alarms=alarms.get(id or 0, ()), cert_days=cert_days, error=error
+            node.name,
+            id,
+            role,
+            alarms=alarms.get(id or 0, ()),
+            cert_days=cert_days,
+            error=error,
+            denied=bool(host and host.denied),
         )
     furthest = max(other.raft_index for other in endpoints(now).values())
     return StatusRow(
@@ -154,7 +166,7 @@ def _complaint(host: HostState | None) -> str:
         return ""
     said = [seen for seen in host.endpoint.errors if not _ALARM.search(seen)]
     if host.members is None and host.members_error:
-        said.append(host.members_error)
+        said.append(denial(host.node, host) if host.denied else host.members_error)
     return "; ".join(said)
 
 

@@ -6,6 +6,7 @@ Ids are integers here and hex strings wherever a person or a script reads them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -131,6 +132,10 @@ class Data(StrEnum):
         return self in (Data.ABSENT, Data.EMPTY)
 
 
+_DENIAL = re.compile(r"etcdserver: (user name not found|user name is empty|permission denied)")
+"""What etcd's own auth says to a certificate whose common name is no user, or one without the role."""
+
+
 @dataclass(frozen=True)
 class HostState:
     """Everything one round trip to a host tells."""
@@ -158,14 +163,41 @@ class HostState:
     members: tuple[Member, ...] | None = None
     """The member list by a linearizable read through this member; None if that read failed."""
     members_error: str = ""
+    listed_by: tuple[int, int] | None = None
+    """The cluster id and the member id of whoever gave that list."""
+
+    @property
+    def denied(self) -> Mapping[str, str]:
+        """What etcd's own auth denies us, and in which words."""
+        asked = (
+            ("endpoint status", self.endpoint, self.endpoint_error),
+            ("member list", self.members, self.members_error),
+        )
+        return {
+            name: found[1]
+            for name, answer, error in asked
+            if answer is None and (found := _DENIAL.search(error))
+        }
 
     @property
     def serving(self) -> bool:
         """Whether a linearizable read through this very member succeeded, and it knows a leader.
 
-        The leader counts because 3.4 answers the member list from memory, without a quorum.
+        Where etcd's auth denies us the status, the read alone has to prove it.
         """
-        return self.endpoint is not None and self.endpoint.leader != 0 and self.members is not None
+        if self.endpoint is None:
+            return self.members is not None and bool(self.denied)
+        return self.endpoint.leader != 0 and self.members is not None
+
+    @property
+    def cluster_id(self) -> int | None:
+        """The id of the cluster that etcd answers for; None if it gives no answer."""
+        return self.endpoint.cluster_id if self.endpoint else self.listed_by and self.listed_by[0]
+
+    @property
+    def member_id(self) -> int | None:
+        """The id of the member that answers; None if none does."""
+        return self.endpoint.member_id if self.endpoint else self.listed_by and self.listed_by[1]
 
 
 @dataclass(frozen=True)
@@ -205,6 +237,11 @@ class ClusterState:
         )
 
     @property
+    def denied(self) -> tuple[str, ...]:
+        """Nodes whose etcd answers, but its own auth denies us what we ask."""
+        return tuple(name for name, host in sorted(self.hosts.items()) if host.denied)
+
+    @property
     def leader(self) -> str | None:
         """The node that leads, or None if none of ours says so of itself."""
         for node, host in self.hosts.items():
@@ -217,8 +254,8 @@ class ClusterState:
         """Every cluster id that answers, with the nodes that gave it."""
         found: dict[int, tuple[str, ...]] = {}
         for node, host in sorted(self.hosts.items()):
-            if host.endpoint:
-                found[host.endpoint.cluster_id] = (*found.get(host.endpoint.cluster_id, ()), node)
+            if host.cluster_id is not None:
+                found[host.cluster_id] = (*found.get(host.cluster_id, ()), node)
         return found
 
     @property
@@ -227,18 +264,18 @@ class ClusterState:
         return tuple(member for member in self.members if not member.learner)
 
     @property
-    def tolerates(self) -> int:
-        """How many more voters may be lost before writes stop; -1 if they have stopped."""
+    def tolerates(self) -> int | None:
+        """How many more voters may be lost before writes stop; -1 if they have, None if nobody may tell."""
         if not self.has_quorum:
-            return -1
-        serving = {host.endpoint.member_id for host in self.hosts.values() if host.endpoint and host.serving}
+            return None if self.denied else -1
+        serving = {host.member_id for host in self.hosts.values() if host.serving}
         alive = sum(member.id in serving for member in self.voters)
         return alive - quorum(len(self.voters))
 
     def node_of(self, member: Member) -> str | None:
         """The node that runs a member, by the id it reports."""
         for node, host in self.hosts.items():
-            if host.endpoint and host.endpoint.member_id == member.id:
+            if host.member_id == member.id:
                 return node
         return None
 

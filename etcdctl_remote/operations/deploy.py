@@ -29,7 +29,7 @@ from ..plan.step import Gate, Plan, Stage, Step
 from ..plan.steps import CreateUser, InstallRelease, InstallUnit, MoveLeader, RestartEtcd, StartEtcd
 from .consent import Consent
 from .ownership import token_of
-from .refusals import lost_quorum, refuse_unsafe
+from .refusals import denied, lost_quorum, refuse_unsafe
 from .session import Session, cache_dir, resolved
 from .wish import Wish, as_paths, formed
 
@@ -188,6 +188,8 @@ def rolling(want: Wish, now: ClusterState) -> Plan:
     names = [node.name for node in want.cluster.nodes]
     down = [node for node in want.cluster.nodes if not now.hosts[node.name].unit.running]
     restart = [node for node in settled if node not in down and _needs_restart(specs[node.name], now)]
+    if restart and now.denied:
+        raise denied(want, now)
     quiet = [node for node in want.cluster.nodes if node not in restart]
     stages = [
         Stage("Write files", tuple(step for node in quiet for step in _install(want, specs[node.name], now))),

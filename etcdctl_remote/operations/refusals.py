@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from ..desired.hostspec import UNIT_PATH
 from ..desired.model import ClusterSpec
 from ..errors import Refused, Unreachable
+from ..observed import auth
 from ..observed.state import ClusterState, Data, HostState, quorum
 from ..plan import gates
 from .ownership import token_of
@@ -126,10 +127,8 @@ def _other_cluster(want: Wish, now: ClusterState) -> dict[str, str]:
             seen[name] = (
                 f"is the member {marker.name}, not {name}: was the inventory renamed? put the old name back"
             )
-        elif marker and host.endpoint and host.endpoint.cluster_id != marker.cluster_id:
-            seen[name] = (
-                f"answers as cluster {host.endpoint.cluster_id:x}, its marker says {marker.cluster_id:x}"
-            )
+        elif marker and host.cluster_id is not None and host.cluster_id != marker.cluster_id:
+            seen[name] = f"answers as cluster {host.cluster_id:x}, its marker says {marker.cluster_id:x}"
         elif host.data is Data.MEMBER and token and token != want.generation.token:
             seen[name] = (
                 f"its unit has the cluster token {token}, ours is {want.generation.token}: another cluster, "
@@ -270,14 +269,27 @@ def data_paths(cluster: ClusterSpec, host: HostState) -> tuple[tuple[str, Data],
     return ((data, host.data), (wal, host.wal)) if wal else ((data, host.data),)
 
 
+def denied(want: Wish, now: ClusterState) -> Refused:
+    """Say that nobody sees who has caught up: so members cannot be restarted one after the other."""
+    return Refused(
+        f"{want.cluster.name}: members have to restart, and etcd's auth does not let us see how they fare; "
+        "nothing was changed",
+        auth.way_out(now.denied),
+        {name: auth.denial(name, now.hosts[name]) for name in now.denied},
+    )
+
+
 def lost_quorum(want: Wish, now: ClusterState) -> Refused:
     """Say who is silent and why, and whose task that is; what cannot be told is said to be so."""
     silent = {name: gates.why_silent(now, name) for name in sorted(now.hosts)}
     reasons = {name: reason.removeprefix(f"{name}: ") for name, reason in silent.items() if reason}
     if now.uncertain:
+        hint = "`health` and `logs` tell more; a client certificate, a permission or time may be missing"
+        if now.denied:
+            hint = f"`start` starts who is down; {auth.way_out(now.denied)}"
         return Refused(
             f"{want.cluster.name}: it cannot be told whether there is a quorum; nothing was changed",
-            "`health` and `logs` tell more; a client certificate, a permission or time may be missing",
+            hint,
             reasons,
         )
     alive = sum(host.data is Data.MEMBER for host in now.hosts.values())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ..observed.auth import denial
 from ..observed.state import ClusterState, quorum
 from .step import Gate
 
@@ -32,7 +33,7 @@ def caught_up(nodes: Collection[str], lag: int = 100) -> Gate:
     serve = all_serve(nodes)
 
     def gate(now: ClusterState) -> str | None:
-        reason = serve(now)
+        reason = serve(now) or _denials(now)
         if reason:
             return reason
         applied = {node: host.endpoint.raft_applied for node, host in now.hosts.items() if host.endpoint}
@@ -50,23 +51,26 @@ def caught_up(nodes: Collection[str], lag: int = 100) -> Gate:
 def may_stop(node: str) -> Gate:
     """The cluster keeps its quorum while `node` is down, counting every listed voter.
 
+    Where etcd's auth denies us the status, nobody sees who has caught up: then nobody may stop.
+
     A cluster of one or two voters has no member to spare: it may restart one only while
     all of them serve, and the plan says that it stops answering meanwhile.
     """
 
     def gate(now: ClusterState) -> str | None:
         voters = now.voters
+        if now.denied:
+            return _denials(now)
         if not voters:
             return "no member answers a linearizable read: the quorum is lost"
         if len(now.cluster_ids) > 1:
             return f"{len(now.cluster_ids)} different clusters answer"
-        alive = {host.endpoint.member_id for host in now.hosts.values() if host.endpoint and host.serving} & {
+        alive = {host.member_id for host in now.hosts.values() if host.serving} & {
             voter.id for voter in voters
         }
         if node not in now.hosts:
             return f"{node}: {now.unreachable.get(node, 'not observed')}"
-        mine = now.hosts[node].endpoint
-        left = alive - {mine.member_id} if mine else alive
+        left = alive - {now.hosts[node].member_id}
         need = quorum(len(voters)) if len(voters) > 2 else len(voters) - 1
         if len(left) < need:
             dead = [f"{voter.name or hex(voter.id)[2:]}" for voter in voters if voter.id not in alive]
@@ -114,6 +118,10 @@ def restarted(node: str, digest: str) -> Gate:
     return gate
 
 
+def _denials(now: ClusterState) -> str:
+    return "; ".join(f"{node}: {denial(node, now.hosts[node])}" for node in now.denied)
+
+
 def why_silent(now: ClusterState, node: str) -> str | None:
     """Say why a node does not serve, or None if it does."""
     host = now.hosts.get(node)
@@ -123,4 +131,6 @@ def why_silent(now: ClusterState, node: str) -> str | None:
         return None
     if not host.unit.running:
         return f"{node}: etcd is {host.unit.active} ({host.unit.sub}, {host.unit.result})"
+    if host.denied:
+        return f"{node}: {denial(node, host)}"
     return f"{node}: {host.endpoint_error or host.members_error or 'etcd does not answer yet'}"

@@ -60,6 +60,15 @@ def test_a_lost_quorum_is_said_plainly() -> None:
     )
 
 
+def test_what_cannot_be_told_is_not_called_lost() -> None:
+    """Where etcd denies the answer, nobody knows of a quorum, or of no leader."""
+    text = reports.status_table(Status("demo", 0xC1, None, None, None, STATUS.members[2:3])).text(plain)
+    assert text.splitlines()[0] == "demo, cluster id c1, no version seen, no leader seen"
+    assert text.splitlines()[-1] == (
+        "it cannot be told whether there is a quorum: etcd's auth denies the answer"
+    )
+
+
 def test_trouble_is_red_on_a_terminal() -> None:
     """Leader green; unreachable, alarms and short-lived certificates red."""
     text = reports.status_table(STATUS).text(ansi)
@@ -94,6 +103,7 @@ def test_the_status_document() -> None:
         "alarms": ["NOSPACE"],
         "cert_days": 12,
         "error": None,
+        "denied": False,
     }
     assert (members[3]["node"], members[2]["version"]) == (None, None)
 

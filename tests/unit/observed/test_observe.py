@@ -2,7 +2,8 @@
 
 The files in `data/` are what the script printed on Debian 12 with etcd 3.6.14: on a fresh
 host, after a deploy, with the two other members stopped, on a stopped member, and where the
-data was wiped, another file put there, a drop-in added and the unit touched.
+data was wiped, another file put there, a drop-in added and the unit touched. `old-release` and
+`from-memory` are etcd 3.4.23's, the latter right after the two other members were killed.
 """
 
 from __future__ import annotations
@@ -112,6 +113,42 @@ def test_a_member_without_a_quorum() -> None:
     assert found.members_error == "context deadline exceeded"
     assert not found.serving
     assert found.unit.running
+
+
+def test_a_release_that_lists_from_memory() -> None:
+    """3.4 still names a leader and gives the list, and has no quorum: only a read tells that."""
+    found = seen("from-memory")
+    assert found.endpoint
+    assert found.endpoint.leader not in (0, found.endpoint.member_id)
+    assert '"members":[{"ID"' in ANSWERS["from-memory"]
+    assert (found.members, found.members_error) == (None, "context deadline exceeded")
+    assert not found.serving
+    assert seen("old-release").serving
+
+
+@pytest.mark.parametrize(
+    ("was", "is_"),
+    [
+        ("\n@@read\n", "\n@@other\n"),
+        ("\n@@read\n0\n", "\n@@read\n1\n"),
+        ('"health":true', '"health":false'),
+    ],
+)
+def test_a_list_from_memory_proves_nothing(was: str, is_: str) -> None:
+    """Without a read that went through, a member of 3.4 does not serve, whatever else it says."""
+    text = ANSWERS["old-release"]
+    assert text.count(was) == 1
+    found = parse("n1", text.replace(was, is_))
+    assert (found.members, found.serving) == (None, False)
+    assert found.members_error
+
+
+def test_an_unknown_version_may_list_from_memory() -> None:
+    """With a denied status only the program's path tells the version; any other path tells none."""
+    assert seen("denied").serving
+    for program in ("/opt/etcd/v3.4.45/etcd", "/usr/bin/etcd", ""):
+        found = parse("n1", ANSWERS["denied"].replace("/opt/etcd/v3.5.30/etcd", program))
+        assert (found.members, found.serving) == (None, False)
 
 
 def test_a_stopped_member() -> None:
