@@ -238,8 +238,8 @@ class _Way:
 
     def gateways(self) -> Gateways:
         """The jump hosts, made with the first connection."""
-        from .connection import Keyring
         from .gateways import Gateways
+        from .login import Keyring
 
         with self._lock:
             if self._gateways is None:

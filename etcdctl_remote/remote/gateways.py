@@ -6,7 +6,8 @@ import threading
 from dataclasses import dataclass, field
 
 from ..errors import Problem
-from .connection import Keyring, Link, open_link
+from .connection import Link, open_link
+from .login import Keyring
 from .ssh_config import Endpoint, Route
 from .wire import Patience
 

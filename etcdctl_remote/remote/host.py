@@ -1,6 +1,6 @@
 """A host as the floors above see it: run a command, stream one, open a tunnel.
 
-Only `remote.connection` implements this over SSH; tests implement it with fakes.
+`remote.ssh_host` implements this over SSH; tests implement it with fakes.
 """
 
 from __future__ import annotations
