@@ -37,10 +37,11 @@ tell() {
 """
 
 # $1 the file to hold, $2 the lock, $3 its holder, $4 what is done, $5 "ends" if our parent is the
-# `timeout` that ends it with all its children; then the command's own arguments.
+# `timeout` that ends it with all its children; then the command's own arguments. The file is
+# somebody else's for a moment only: a check's, or the next holder's, who take a look.
 _UNDER = r"""
 exec 9>>"$1" || exit 1
-flock -ns 9 && read -r _holder <"$2" && [ "$_holder" = "$3" ] || { cat -- "$2" >&2; exit 75; }
+flock -w 5 -s 9 && read -r _holder <"$2" && [ "$_holder" = "$3" ] || { cat -- "$2" >&2; exit 75; }
 _process=$$
 [ -z "$5" ] || _process=$PPID
 printf '%s %s\n' "$_process" "$4" >&9

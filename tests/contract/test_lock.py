@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,6 +117,8 @@ def test_unreadable_holder_is_still_a_lock(server: Sshd, connect: Connect) -> No
 
 
 # -- what a dead run began -------------------------------------------------------------------
+
+PROC_LOCKS = Path("/proc/locks")
 
 # Says who can end it, then works until a line comes through the pipe $1.
 WORK = 'exec 8<>"$1"; echo $PPID >"$1.process"; read -r _ <&8; echo done >"$1.done"'
@@ -231,6 +235,24 @@ def test_a_check_listens_only_while_nobody_is_at_work(server: Sshd, connect: Con
     with hold(connect(server), "ann", "deploy", SINCE, each_own(server), tell):
         assert not held.alive()
     assert "waiting for what another run began there: listen on 2380 for a check by bob" in told[0]
+
+
+def test_a_check_that_takes_a_look_disturbs_nobody(server: Sshd, connect: Connect) -> None:
+    """For a moment it has the file that a command wants: the command waits for it."""
+    with (
+        hold(connect(server), "ann", "deploy", SINCE, each_own(server)) as lock,
+        ThreadPoolExecutor() as pool,
+        Path(f"{each_own(server)}.busy").open("a") as busy,
+    ):
+        fcntl.flock(busy, fcntl.LOCK_EX)
+        running = pool.submit(lock.fenced(connect(server)).hosts["n1"].run, Command("echo done"))
+        waiting = f":{os.fstat(busy.fileno()).st_ino} "
+        end = time.monotonic() + 4
+        while not any("->" in line and waiting in line for line in PROC_LOCKS.read_text().splitlines()):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        fcntl.flock(busy, fcntl.LOCK_UN)
+        assert running.result().text == "done\n"
 
 
 def test_a_command_keeps_its_arguments_and_its_exit_code(server: Sshd, connect: Connect) -> None:
