@@ -38,8 +38,8 @@ class Wish:
 
     def _marker(self, node: NodeSpec, now: HostState) -> bytes:
         """Remember the ids the member reports; before it runs, those bootstrap will give it."""
-        if now.endpoint:
-            ids = now.endpoint.cluster_id, now.endpoint.member_id
+        if now.cluster_id is not None and now.member_id is not None:
+            ids = now.cluster_id, now.member_id
         elif now.marker:
             ids = now.marker.cluster_id, now.marker.member_id
         else:

@@ -39,6 +39,18 @@ def test_nothing_to_do_is_nothing_to_do(tmp_path: Path) -> None:
     assert not plan(want, denied(deployed(want).observe()))
 
 
+def test_the_ids_are_those_of_the_list(tmp_path: Path) -> None:
+    """A member that was replaced by hand is recorded under its new id, though its status is denied."""
+    want = wish(tmp_path)
+    now = denied(deployed(want).observe())
+    host = now.hosts["n2"]
+    assert host.marker
+    other = replace(host, listed_by=(host.marker.cluster_id, 0xBEEF))
+    todo = plan(want, replace(now, hosts={**now.hosts, "n2": other}))
+    (step,) = [step for stage in todo.stages for step in stage.steps]
+    assert (step.host, "beef" in step.diff) == ("n2", True)
+
+
 @pytest.mark.parametrize("nodes", [ALL, ("n2",)])
 def test_a_restart_is_refused(tmp_path: Path, nodes: tuple[str, ...]) -> None:
     """Nobody would see who has caught up; the users that help are named."""
