@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,8 @@ from etcdctl_remote.pki.disk import Disk
 from etcdctl_remote.pki.generation import Formed, Generation, refuse_other_nodes
 from etcdctl_remote.pki.store import Store
 
-NOW = datetime(2030, 5, 17, 12, tzinfo=UTC)
+from .stores import NOW
+
 SERVED = Formed(0xABC123, NOW)
 
 
@@ -31,13 +31,6 @@ def cluster(tmp_path: Path) -> ClusterSpec:
     specs = nodes({"n1": "10.0.0.1", "n2": "10.0.0.2", "n3": "fd00::3"})
     pki = PkiSpec(names=("etcd.example", "10.9.9.9"))
     return ClusterSpec("demo", Version(3, 6, 14), specs, tmp_path / "inventory.yaml", pki=pki)
-
-
-@pytest.fixture
-def store(cluster: ClusterSpec) -> Store:
-    store = Store.beside(cluster)
-    store.save(store.prepare(cluster, NOW))
-    return store
 
 
 def held(store: Store) -> Generation:
@@ -74,7 +67,8 @@ def test_one_address_in_common_is_enough(
     store: Store, cluster: ClusterSpec, addresses: Mapping[str, str]
 ) -> None:
     """Nodes come, go, move and are renamed; whether a task may do that is its own question."""
-    store.prepare(replace(cluster, nodes=nodes(addresses)), NOW)
+    after = store.prepare(replace(cluster, nodes=nodes(addresses)), NOW)
+    assert (after.token, after.ca_bundle) == (held(store).token, held(store).ca_bundle)
 
 
 def test_what_was_saved_since_counts(store: Store, cluster: ClusterSpec) -> None:
@@ -94,7 +88,7 @@ def test_what_others_dial_is_compared_not_what_is_bound(store: Store, cluster: C
     with pytest.raises(Refused, match=r"but n1 \(198\.51\.100\.1\)"):
         store.prepare(replace(cluster, nodes=(behind,)), NOW)
     dialled = replace(behind, address="192.168.0.1", advertise="10.0.0.1")
-    store.prepare(replace(cluster, nodes=(dialled,)), NOW)
+    assert store.prepare(replace(cluster, nodes=(dialled,)), NOW).token == held(store).token
 
 
 def test_an_address_not_known_yet_is_no_contradiction(store: Store, cluster: ClusterSpec) -> None:
@@ -111,7 +105,7 @@ def test_after_destroy_the_store_belongs_to_nobody(store: Store, cluster: Cluste
     store.save(held(store).with_new_token())
     other = replace(cluster, nodes=nodes({"n1": "10.1.0.1"}))
     store.save(store.prepare(other, NOW))
-    store.prepare(other, NOW)
+    assert store.prepare(other, NOW).issued == ()
     with pytest.raises(Refused):
         store.prepare(cluster, NOW)
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,8 @@ from etcdctl_remote.errors import Refused
 from etcdctl_remote.pki.disk import Disk
 from etcdctl_remote.pki.store import Store
 
-NOW = datetime(2030, 5, 17, 12, tzinfo=UTC)
+from .stores import NOW
+
 NODES = tuple(NodeSpec(f"n{i}", f"n{i}", address=f"10.0.0.{i}") for i in (1, 2))
 
 
