@@ -200,6 +200,31 @@ def test_a_member_cut_off_from_the_others(lab: Lab) -> None:
     drive.settle_nothing(lab)
 
 
+# -- etcd's own auth -------------------------------------------------------------------------
+
+
+def test_with_etcds_own_auth(lab: Lab) -> None:
+    """Nobody's keys are readable to our certificates, and every task still tells and does what is right."""
+    root = lab.nodes[0]
+    for words in ("user add root --new-user-password=secret", "user grant-role root root", "auth enable"):
+        execute(root, f"etcdctl.sh {words}")
+    try:
+        assert "permission denied" in execute(root, "etcdctl.sh get precious 2>&1 || true")
+        assert _healthy(lab) == {"n1": True, "n2": True, "n3": True}
+        status = drive.document(lab, "status")
+        assert (status["tolerates"], status["advice"]) == (1, [])
+        assert "nothing to do" in drive.deploy(lab).out
+        drive.edit(lab, settings='{snapshot-count: "30000"}')
+        assert "every member serves" in drive.deploy(lab).out
+        drive.settle_nothing(lab)
+        for words in ("user add etcdctl-n1 --no-password", "user grant-role etcdctl-n1 root"):
+            execute(root, f"etcdctl.sh --user=root:secret {words}")
+        assert drive.get(root, "precious") == "kept"
+    finally:
+        for words in ("auth disable", "user delete etcdctl-n1", "user delete root", "role delete root"):
+            execute(root, f"etcdctl.sh --user=root:secret {words} || etcdctl.sh {words} || true")
+
+
 # -- what tests share ------------------------------------------------------------------------
 
 
