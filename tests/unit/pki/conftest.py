@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,24 +9,21 @@ import pytest
 
 from etcdctl_remote.desired.model import ClusterSpec, Version
 from etcdctl_remote.pki.store import Store
+from tests.unit.memory import in_memory
 
 from .stores import NODES, NOW
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A directory in memory, where there is such: the store syncs thousands of times in these tests."""
-    memory = Path("/dev/shm")
-    if os.access(memory, os.W_OK | os.X_OK):
-        with tempfile.TemporaryDirectory(dir=memory) as made:
-            yield Path(made)
-    else:
-        yield tmp_path
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """Wait for no disk: these tests save stores by the hundred."""
+    with in_memory(tmp_path) as folder:
+        yield folder
 
 
 @pytest.fixture
-def cluster(folder: Path) -> ClusterSpec:
-    return ClusterSpec("demo", Version(3, 6, 14), NODES, folder / "inventory.yaml")
+def cluster(tmp_path: Path) -> ClusterSpec:
+    return ClusterSpec("demo", Version(3, 6, 14), NODES, tmp_path / "inventory.yaml")
 
 
 @pytest.fixture

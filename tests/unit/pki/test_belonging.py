@@ -27,10 +27,10 @@ def nodes(addresses: Mapping[str, str]) -> tuple[NodeSpec, ...]:
 
 
 @pytest.fixture
-def cluster(folder: Path) -> ClusterSpec:
+def cluster(tmp_path: Path) -> ClusterSpec:
     specs = nodes({"n1": "10.0.0.1", "n2": "10.0.0.2", "n3": "fd00::3"})
     pki = PkiSpec(names=("etcd.example", "10.9.9.9"))
-    return ClusterSpec("demo", Version(3, 6, 14), specs, folder / "inventory.yaml", pki=pki)
+    return ClusterSpec("demo", Version(3, 6, 14), specs, tmp_path / "inventory.yaml", pki=pki)
 
 
 def held(store: Store) -> Generation:

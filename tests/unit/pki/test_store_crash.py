@@ -23,8 +23,8 @@ NODES = tuple(NodeSpec(f"n{i}", f"n{i}", address=f"10.0.0.{i}") for i in (1, 2))
 
 
 @pytest.fixture
-def cluster(folder: Path) -> ClusterSpec:
-    return ClusterSpec("demo", Version(3, 6, 14), NODES, folder / "inventory.yaml")
+def cluster(tmp_path: Path) -> ClusterSpec:
+    return ClusterSpec("demo", Version(3, 6, 14), NODES, tmp_path / "inventory.yaml")
 
 
 def _save_dying(store: Store, cluster: ClusterSpec, change: int) -> int:
