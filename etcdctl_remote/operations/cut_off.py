@@ -5,6 +5,7 @@ A restart of one costs no quorum, so no gate stands in its way; but the run woul
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 
 from ..errors import Refused
@@ -14,9 +15,13 @@ from ..pki.generation import Generation
 from ..preflight import checks
 from .session import Session
 
+SETTLE = 3.0
+"""Seconds for a member that starts: with a small database it takes one."""
+
 
 def refuse_cut_off(session: Session, generation: Generation, now: ClusterState) -> None:
     """Refuse while a silent member and its peers do not reach each other; asks the hosts only if one is."""
+    now = _settled(session, now)
     silent = _silent(now)
     if not silent:
         return
@@ -24,6 +29,15 @@ def refuse_cut_off(session: Session, generation: Generation, now: ClusterState) 
     refusal = judge(now, found, session.observe()) if found else None
     if refusal:
         raise refusal
+
+
+def _settled(session: Session, now: ClusterState) -> ClusterState:
+    """Look again for a moment: a member that was restarted just now soon serves, which is cheaper to see."""
+    end = time.monotonic() + SETTLE
+    while _silent(now) and time.monotonic() < end:
+        time.sleep(0.2)
+        now = session.observe()
+    return now
 
 
 def judge(before: ClusterState, found: Iterable[Finding], after: ClusterState) -> Refused | None:
