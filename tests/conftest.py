@@ -6,6 +6,7 @@ import contextlib
 import functools
 import itertools
 import re
+import signal
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,11 @@ COVERED = "etcd"
 
 Release = Callable[[str], Path]
 Pool = Callable[[labs.Shape, int], labs.Lab]
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start: whatever a background job starts would ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Special(TypedDict, total=False):

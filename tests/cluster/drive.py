@@ -80,8 +80,6 @@ def start(
         text=True,
         cwd=ROOT,
         env=environ,
-        # A shell's background job ignores Ctrl-C, and so would everything below it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -28,7 +27,6 @@ def start(*words: str, folder: Path, env: Mapping[str, str] | None = None) -> su
     return subprocess.Popen(
         [*PROGRAM, *words], cwd=folder, env=environment(env), text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
 
 

@@ -324,7 +324,6 @@ def hang(host, progress):
     time.sleep(60)
 def tell(event):
     pass
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children ignore it
 stages = (Stage("one", (Do("n1", "hang", hang), Do("n2", "hang", hang))), Stage("two", (Do("n1", "x"),)))
 try:
     Executor(Fleet({n: Named(n) for n in ("n1", "n2")}), None, tell).execute(Plan("p", stages))
