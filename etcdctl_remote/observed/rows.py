@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,11 +12,6 @@ from .state import ClusterState, Endpoint, HostState, Member
 
 Role = Literal["leader", "voter", "learner", "unstarted", "not a member", "unreachable", "unknown"]
 """`unknown`: the host answers, but no member list says what it is."""
-
-_ALARM = re.compile(r"memberID:(\d+)\s+alarm:(\w+)")
-"""`endpoint status` has alarms only as Go's text form of AlarmMember, every member's in each
-answer: `memberID:1234 alarm:NOSPACE`; 3.7 puts one or two spaces between, at random
-(`Status` in server/etcdserver/api/v3rpc/maintenance.go)."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +57,8 @@ def raised(now: ClusterState) -> dict[int, tuple[str, ...]]:
     """Return every alarm by the member that raised it, from whoever answers."""
     found: dict[int, tuple[str, ...]] = {}
     for endpoint in endpoints(now).values():
-        for seen in endpoint.errors:
-            for member, alarm in _ALARM.findall(seen):
-                found[int(member)] = tuple(sorted({*found.get(int(member), ()), alarm}))
+        for member, alarm in endpoint.alarms:
+            found[member] = tuple(sorted({*found.get(member, ()), alarm}))
     return found
 
 
@@ -164,7 +157,7 @@ def _complaint(host: HostState | None) -> str:
     """What a member that answers says of itself, alarms apart: they have their own column."""
     if host is None or host.endpoint is None:
         return ""
-    said = [seen for seen in host.endpoint.errors if not _ALARM.search(seen)]
+    said = [*host.endpoint.complaints]
     if host.members is None and host.members_error:
         said.append(denial(host.node, host) if host.denied else host.members_error)
     return "; ".join(said)

@@ -96,6 +96,12 @@ class Member:
         return bool(self.name and self.client_urls)
 
 
+_ALARM = re.compile(r"memberID:(\d+)\s+alarm:(\w+)")
+"""`endpoint status` has alarms only as Go's text form of AlarmMember, every member's in each
+answer: `memberID:1234 alarm:NOSPACE`; 3.7 puts one or two spaces between, at random
+(`Status` in server/etcdserver/api/v3rpc/maintenance.go)."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """`endpoint status` of one member: local, answers without a quorum too. Sizes in bytes."""
@@ -112,6 +118,16 @@ class Endpoint:
     learner: bool
     revision: int
     errors: tuple[str, ...] = ()
+
+    @property
+    def alarms(self) -> tuple[tuple[int, str], ...]:
+        """Every alarm that is raised in the cluster: by which member, and its kind."""
+        return tuple((int(id), kind) for error in self.errors for id, kind in _ALARM.findall(error))
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """What it says of itself besides alarms."""
+        return tuple(error for error in self.errors if not _ALARM.search(error))
 
 
 class Data(StrEnum):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -24,7 +23,6 @@ _SCRIPT = r"""
 printf '\n@@status\n'
 "$@" status 2>/dev/null || :
 """
-_ALARM = re.compile(r"alarm:(\w+)")
 
 
 def health(session: Session) -> Health:
@@ -59,7 +57,7 @@ def _judged(found: EndpointHealth, told: Endpoint | None, different: str) -> End
 
     etcdctl 3.4 does not look at alarms, and none looks at the others' cluster.
     """
-    alarms = dict.fromkeys(_ALARM.findall(" ".join(told.errors if told else ())))
+    alarms = dict.fromkeys(kind for _, kind in (told.alarms if told else ()))
     alarm = f"active alarm: {', '.join(alarms)}; see `status`" if alarms else ""
     wrong = "; ".join(each for each in (alarm, different if told else "") if each)
     return replace(found, healthy=False, error=wrong) if found.healthy and wrong else found

@@ -6,6 +6,7 @@ stops a member unless its stage's gate held on an observation younger than two s
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +21,11 @@ from .step import Gate, Plan, Stage, Step
 FRESH = 2.0
 """Seconds: an observation older than this decides nothing."""
 
+SETTLE = 5.0
+"""Seconds a gate is asked again before its no is taken: an election passes in one or two."""
+
 ATTEMPTS = 3
-"""Observations made until one is fresh: a busy host gets a second chance."""
+"""Times it is asked at least: a busy host gets a second chance, however long its answer takes."""
 
 PATIENCE = 4.0
 """Seconds a process may be gone while we wait for it; systemd restarts a crashed one after 5."""
@@ -57,21 +61,24 @@ class Executor:
     def _check(self, stage: Stage) -> None:
         if stage.gate is None:
             return
-        for _ in range(ATTEMPTS):
-            now = self.observe()
-            fresh = self.clock() - now.taken_at <= FRESH
-            if fresh:
-                break
-        slow = (
-            None
-            if fresh
-            else f"the hosts took more than {FRESH:g} s to answer, and a stale answer decides nothing"
-        )
-        reason = stage.gate(now) or slow
-        if reason:
-            raise Refused(
-                f"{stage.title}: {reason}", "mend that first, then run the task again: it goes on from here"
-            )
+        end = self.clock() + SETTLE
+        asked = itertools.count(1)
+        while reason := self._closed(stage.gate):
+            if next(asked) >= ATTEMPTS and self.clock() > end:
+                raise Refused(
+                    f"{stage.title}: {reason}",
+                    "mend that first, then run the task again: it goes on from here",
+                )
+            self.tell(Waiting(reason))
+            self.sleep(self.interval)
+
+    def _closed(self, gate: Gate) -> str | None:
+        """Say why a gate is closed by what is seen now; what was seen too slowly opens none."""
+        now = self.observe()
+        reason = gate(now)
+        if reason is None and self.clock() - now.taken_at > FRESH:
+            return f"the hosts took more than {FRESH:g} s to answer, and a stale answer decides nothing"
+        return reason
 
     def _run(self, stage: Stage) -> None:
         work: dict[str, list[Step]] = {}

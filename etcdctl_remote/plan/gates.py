@@ -11,6 +11,12 @@ from ..observed.auth import denial
 from ..observed.state import ClusterState, quorum
 from .step import Gate
 
+CORRUPT = "CORRUPT"
+
+LAG = 5000
+"""Entries that a member may be behind; from there on etcd itself refuses writes until it has
+applied more (`maxGapBetweenApplyAndCommitIndex` in server/etcdserver/v3_server.go)."""
+
 
 def all_serve(nodes: Collection[str]) -> Gate:
     """Every one of `nodes` answers a linearizable read itself, all in one cluster with a leader."""
@@ -28,8 +34,12 @@ def all_serve(nodes: Collection[str]) -> Gate:
     return gate
 
 
-def caught_up(nodes: Collection[str], lag: int = 100) -> Gate:
-    """Every one of `nodes` serves and has applied to within `lag` entries of the furthest one."""
+def caught_up(nodes: Collection[str], lag: int = LAG) -> Gate:
+    """Every one of `nodes` serves and has applied to within `lag` entries of the furthest one.
+
+    That it serves proves the most: for a linearizable read it had applied all that was
+    committed by then. Hosts are not asked at one instant: under load some are always behind.
+    """
     serve = all_serve(nodes)
 
     def gate(now: ClusterState) -> str | None:
@@ -52,6 +62,8 @@ def may_stop(node: str) -> Gate:
     """The cluster keeps its quorum while `node` is down, counting every listed voter.
 
     Where etcd's auth denies us the status, nobody sees who has caught up: then nobody may stop.
+    Nor where a member's data is corrupt: it counts for nothing, and a healthy one that compares
+    its data with it as it starts may refuse to.
 
     A cluster of one or two voters has no member to spare: it may restart one only while
     all of them serve, and the plan says that it stops answering meanwhile.
@@ -61,6 +73,8 @@ def may_stop(node: str) -> Gate:
         voters = now.voters
         if now.denied:
             return _denials(now)
+        if corrupt := _corrupt(now):
+            return corrupt
         if not voters:
             return "no member answers a linearizable read: the quorum is lost"
         if len(now.cluster_ids) > 1:
@@ -85,6 +99,8 @@ def no_quorum(now: ClusterState) -> str | None:
     """Nobody serves, as far as everybody says: restarting all at once interrupts nobody."""
     if now.has_quorum:
         return "the members have elected a leader since the plan was made"
+    if now.unreachable:
+        return "; ".join(f"{node}: {why}" for node, why in sorted(now.unreachable.items()))
     if now.uncertain:
         return f"{', '.join(now.uncertain)} runs, and does not tell whether there is a quorum"
     return None
@@ -116,6 +132,19 @@ def restarted(node: str, digest: str) -> Gate:
         return ready(now)
 
     return gate
+
+
+def _corrupt(now: ClusterState) -> str | None:
+    raised = {
+        id
+        for host in now.hosts.values()
+        if host.endpoint
+        for id, kind in host.endpoint.alarms
+        if kind == CORRUPT
+    }
+    names = {member.id: member.name for member in now.members}
+    who = ", ".join(sorted(names.get(id) or f"{id:x}" for id in raised))
+    return f"{who} raised the alarm {CORRUPT}: see `status` first" if raised else None
 
 
 def _denials(now: ClusterState) -> str:

@@ -96,6 +96,24 @@ def test_two_clusters_close_the_gate() -> None:
     assert gates.may_stop("n1")(now) == "2 different clusters answer"
 
 
+@pytest.mark.parametrize(("kind", "closed"), [("CORRUPT", True), ("NOSPACE", False)])
+def test_corrupt_data_closes_the_gate(kind: str, closed: bool) -> None:
+    """Whoever raised it counts for nothing, and one that compares itself with it may not come back."""
+    now = observed([Voter()] * 5)
+    told = now.hosts["n2"].endpoint
+    assert told
+    knows = replace(now.hosts["n2"], endpoint=replace(told, errors=(f"memberID:3  alarm:{kind} ",)))
+    reason = gates.may_stop("n1")(replace(now, hosts={**now.hosts, "n2": knows}))
+    assert reason == ("n3 raised the alarm CORRUPT: see `status` first" if closed else None)
+
+
+def test_restarting_all_at_once_needs_every_answer() -> None:
+    """Whoever was not seen may be the quorum."""
+    now = observed([Voter(alive=False)] * 3)
+    assert gates.no_quorum(now) is None
+    assert gates.no_quorum(lost(now, "n2")) == "n2: timed out"
+
+
 def test_a_host_that_was_not_observed_closes_the_gate() -> None:
     """What is not known is not restarted, even if the others would do."""
     now = lost(observed([Voter()] * 5), "n2")
@@ -175,9 +193,9 @@ def test_why_silent_of_the_unseen() -> None:
     ("applied", "late"),
     [
         ((1000, 1000, 1000), None),
-        ((1000, 900, 900), None),
-        ((1000, 899, 1000), "n2 is 101 entries behind"),
-        ((1000, 0, 0), "n2 is 1000 entries behind; n3 is 1000 entries behind"),
+        ((9000, 4000, 4000), None),
+        ((9000, 3999, 9000), "n2 is 5001 entries behind"),
+        ((9000, 0, 0), "n2 is 9000 entries behind; n3 is 9000 entries behind"),
     ],
 )
 def test_caught_up(applied: tuple[int, ...], late: str | None) -> None:
@@ -204,7 +222,7 @@ def test_caught_up_enumerated() -> None:
 
 @pytest.mark.parametrize("alive", [True, False])
 @pytest.mark.parametrize("digest", ["new", "old"])
-@pytest.mark.parametrize("applied", [100, 500])
+@pytest.mark.parametrize("applied", [100, 9000])
 def test_restarted_is_new_serving_and_caught_up(alive: bool, digest: str, applied: int) -> None:
     """All three, in every combination."""
     others = Voter(applied=applied)
