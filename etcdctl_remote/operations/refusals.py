@@ -215,16 +215,38 @@ def _published(want: Wish, now: ClusterState, name: str) -> int | None:
 
 
 def _other_version(want: Wish, now: ClusterState) -> dict[str, str]:
-    link = f"{want.cluster.paths.bin}/etcd"
+    """Another release, also one that was put there by hand: an older one cannot read what a newer one wrote."""
+    link, wanted = f"{want.cluster.paths.bin}/etcd", str(want.cluster.version)
+    members = {name: host for name, host in now.hosts.items() if host.data is Data.MEMBER}
+    releases = {name: _release(link, host) for name, host in members.items()}
+    known = sorted({release for release in releases.values() if release})
     seen = {}
-    for name, host in now.hosts.items():
-        installed = host.unit.program or (host.paths[link].target if link in host.paths else None) or ""
-        found = re.fullmatch(r"/opt/etcd/v([0-9.]+)/etcd.*", installed)
-        if host.data is Data.MEMBER and found and found[1] != str(want.cluster.version):
+    for name, release in releases.items():
+        if release == "":
             seen[name] = (
-                f"runs etcd {found[1]}, the inventory wants {want.cluster.version}: that is upgrade's task (coming)"
+                f"{link} is no link of ours, and no etcd answers: see `{link} --version`, put that into the "
+                "inventory, and move the file away; then deploy makes the link"
             )
+        elif release not in (None, wanted):
+            way = f"put {release} into the inventory; another release is upgrade's task (coming)"
+            if len(known) > 1:
+                way = f"members have {' and '.join(known)}; give all the same by hand, then put that into the inventory"
+            seen[name] = f"runs etcd {release}, the inventory wants {wanted}: {way}"
     return seen
+
+
+def _release(link: str, host: HostState) -> str | None:
+    """Name the release of a member; None if nothing tells, empty if a file hides it.
+
+    The answer comes first: a path says little of what was copied there, and nothing of a process that is emulated.
+    """
+    if host.endpoint and host.endpoint.version:
+        return host.endpoint.version
+    place = host.paths.get(link)
+    for path in (host.unit.program, place and place.target):
+        if found := re.fullmatch(r"/opt/etcd/v([0-9.]+)/etcd.*", path or ""):
+            return found[1]
+    return "" if place else None
 
 
 def _strangers(want: Wish, now: ClusterState) -> dict[str, str]:
