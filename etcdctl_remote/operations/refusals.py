@@ -11,7 +11,7 @@ from ..errors import Refused, Unreachable
 from ..observed import auth
 from ..observed.state import ClusterState, Data, HostState, quorum
 from ..plan import gates
-from .ownership import token_of
+from .ownership import identity_path, token_of
 from .wish import Wish, formed
 
 
@@ -24,6 +24,7 @@ def refuse_unsafe(want: Wish, now: ClusterState) -> None:
         _foreign_process,
         _foreign_data,
         _other_cluster,
+        _two_clusters,
         _wiped,
         _moved,
         _linked,
@@ -35,10 +36,6 @@ def refuse_unsafe(want: Wish, now: ClusterState) -> None:
     for check in checks:
         for host, what in check(want, now).items():
             seen.setdefault(host, []).append(what)
-    if len(now.cluster_ids) > 1:
-        for id, nodes in now.cluster_ids.items():
-            for node in nodes:
-                seen.setdefault(node, []).append(f"answers as a member of cluster {id:x}")
     if seen:
         raise Refused(
             f"deploy to {want.cluster.name} would be unsafe; nothing was changed",
@@ -113,26 +110,46 @@ def _foreign_data(want: Wish, now: ClusterState) -> dict[str, str]:
 
 
 def _other_cluster(want: Wish, now: ClusterState) -> dict[str, str]:
-    seen = {}
+    identity, seen = identity_path(want.cluster), {}
     for name, host in now.hosts.items():
         marker, token = host.marker, token_of(host)
         if marker and marker.cluster != want.cluster.name:
             seen[name] = (
-                f"is a member of the cluster {marker.cluster}: not {want.cluster.name}"
+                f"is a member of the cluster {marker.cluster}: not {want.cluster.name}; put the old name back, or "
+                "take the node out of the inventory"
                 if marker.cluster
-                else f"{want.cluster.paths.config}/identity is gone or unreadable, so nobody knows whose member "
+                else f"{identity} is gone or unreadable, so nobody knows whose member "
                 "it is: put the file back, or write it anew with the ids that `status` shows"
             )
         elif marker and marker.name != name:
             seen[name] = (
                 f"is the member {marker.name}, not {name}: was the inventory renamed? put the old name back"
             )
-        elif marker and host.cluster_id is not None and host.cluster_id != marker.cluster_id:
-            seen[name] = f"answers as cluster {host.cluster_id:x}, its marker says {marker.cluster_id:x}"
+        elif marker and list(now.cluster_ids) == [host.cluster_id] != [marker.cluster_id]:
+            seen[name] = (
+                f"answers as cluster {host.cluster_id:x}, {identity} says {marker.cluster_id:x}: if it was restored "
+                f"from a snapshot, `sudo sed -i s/{marker.cluster_id:x}/{host.cluster_id:x}/ {identity}` there; "
+                "if not, stop etcd there and move its data aside"
+            )
         elif host.data is Data.MEMBER and token and token != want.generation.token:
             seen[name] = (
-                f"its unit has the cluster token {token}, ours is {want.generation.token}: another cluster, "
-                "or the certs folder is not the one it was deployed with"
+                f"its unit has the cluster token {token}, ours is {want.generation.token}: another cluster's (take it "
+                "out of the inventory), or the certs folder is not the one it was deployed with (put that here)"
+            )
+    return seen
+
+
+def _two_clusters(want: Wish, now: ClusterState) -> dict[str, str]:
+    if len(now.cluster_ids) <= 1:
+        return {}
+    seen = {}
+    for id, nodes in now.cluster_ids.items():
+        for name in nodes:
+            marker = now.hosts[name].marker
+            says = f"{identity_path(want.cluster)} says {marker.cluster_id:x}; " if marker else ""
+            seen[name] = (
+                f"answers as a member of cluster {id:x}; {says}of two clusters take one out of the inventory, "
+                "or stop etcd on its nodes and move their data aside"
             )
     return seen
 

@@ -17,7 +17,7 @@ from etcdctl_remote.operations.wish import Wish
 from etcdctl_remote.pki.generation import Formed
 from etcdctl_remote.pki.store import Store
 from tests.unit.operations.test_deploy import bare, deployed, wish
-from tests.unit.operations.world import MARKER, Machine, World
+from tests.unit.operations.world import IDENTITY, MARKER, Machine, World
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -81,6 +81,31 @@ def test_two_clusters_are_refused(tmp_path: Path) -> None:
         refuse_unsafe(want, replace(now, hosts=hosts))
     assert "answers as a member of cluster bad" in caught.value.hosts["n3"]
     assert {"n1", "n2"} <= set(caught.value.hosts)
+    assert all("move their data aside" in seen for seen in caught.value.hosts.values())
+    assert not any("sed" in seen for seen in caught.value.hosts.values()), "none of them is known to be right"
+
+
+def test_a_restored_cluster_has_a_way_back(tmp_path: Path) -> None:
+    """A restore gives new ids: refused, with the one command that says they are wanted; then its ids are recorded."""
+    want = wish(tmp_path)
+    now = deployed(want).observe()
+    hosts = {
+        name: replace(host, endpoint=replace(host.endpoint, cluster_id=0xDEAD))
+        for name, host in now.hosts.items()
+        if host.endpoint
+    }
+    with pytest.raises(Refused) as caught:
+        plan(want, replace(now, hosts=hosts))
+    marker = now.hosts["n1"].marker
+    assert marker
+    command = f"`sudo sed -i s/{marker.cluster_id:x}/dead/ {IDENTITY}`"
+    assert set(caught.value.hosts) == {"n1", "n2", "n3"}
+    assert all(command in seen for seen in caught.value.hosts.values())
+
+    for name, host in hosts.items():
+        if host.marker:
+            hosts[name] = replace(host, marker=replace(host.marker, cluster_id=0xDEAD))
+    refuse_unsafe(want, replace(now, hosts=hosts))
 
 
 # -- a cluster that has served -----------------------------------------------------------------
