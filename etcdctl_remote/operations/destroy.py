@@ -7,6 +7,7 @@ that no member left over can ever join what is deployed next.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -20,7 +21,7 @@ from ..plan.step import Plan, Stage, Step
 from ..plan.steps import ForgetUnit, MoveAside, Remove, StopEtcd
 from .consent import Consent
 from .ownership import identity_path, ours, refuse_other_store
-from .refusals import data_paths, refuse_unseen
+from .refusals import data_paths, moved, refuse_unseen
 from .session import Session
 
 OURS = (Data.MEMBER, Data.EMPTY)
@@ -77,6 +78,7 @@ def plan(cluster: ClusterSpec, now: ClusterState, at: datetime, *, token: str, d
         raise Refused(
             "this inventory does not own every etcd it names", "take those nodes out of it", strangers
         )
+    _refuse_moved(cluster, mine)
     stamp = f"{at:%Y%m%dT%H%M%S}"
     take = tuple(step for host in mine.values() for step in _take(cluster, host, stamp, delete_data))
     up = tuple(
@@ -93,6 +95,16 @@ def plan(cluster: ClusterSpec, now: ClusterState, at: datetime, *, token: str, d
     )
     notes = (note, *(line for host in mine.values() for line in _kept(cluster, host)))
     return Plan(f"destroy {cluster.name}", tuple(stage for stage in stages if stage.steps), notes)
+
+
+def _refuse_moved(cluster: ClusterSpec, mine: Mapping[str, HostState]) -> None:
+    """What lies elsewhere than the inventory says would stay: private keys, and whose member the host is."""
+    if elsewhere := {name: what for name, host in mine.items() if (what := moved(cluster, host, links=True))}:
+        raise Refused(
+            f"destroy would not find all there is of {cluster.name}; nothing was changed",
+            "each line names what to do; where only some hosts moved yet, `deploy` first",
+            elsewhere,
+        )
 
 
 def _kept(cluster: ClusterSpec, host: HostState) -> list[str]:

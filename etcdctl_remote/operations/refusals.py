@@ -180,25 +180,30 @@ def _wiped(want: Wish, now: ClusterState) -> dict[str, str]:
 
 def _moved(want: Wish, now: ClusterState) -> dict[str, str]:
     """A member's data stays where it is: at a new place it would be a member without its data."""
-    paths, seen = want.cluster.paths, {}
-    for name, host in now.hosts.items():
-        if host.told is None or Data.MEMBER not in (host.data, host.wal):
-            continue
-        unit = host.paths.get(UNIT_PATH)
-        user = re.search(r"^User=(\S+)$", unit.text or "", re.M) if unit else None
-        differences = (
-            ("paths.data", host.told.data, paths.data),
-            ("paths.wal", host.told.wal, paths.wal or ""),
-            ("paths.config", host.told.config, paths.config),
-            ("user", user[1] if user else want.cluster.user, want.cluster.user),
-        )
-        moved = [f"{key} is {is_ or 'not set'} there" for key, is_, wanted in differences if is_ != wanted]
-        if moved:
-            seen[name] = (
-                f"{', '.join(moved)}: a member that has data keeps these; put them back in the inventory, "
-                "or `destroy` first if the cluster was never used"
-            )
-    return seen
+    return {
+        name: what
+        for name, host in now.hosts.items()
+        if Data.MEMBER in (host.data, host.wal) and (what := moved(want.cluster, host))
+    }
+
+
+def moved(cluster: ClusterSpec, host: HostState, *, links: bool = False) -> str | None:
+    """Say what the installed etcd has elsewhere than the inventory; with `links` those in `paths.bin` too."""
+    if host.told is None:
+        return None
+    paths, told, unit = cluster.paths, host.told, host.paths.get(UNIT_PATH)
+    user = re.search(r"^User=(\S+)$", unit.text or "", re.M) if unit else None
+    differences = [
+        ("paths.data", told.data, paths.data),
+        ("paths.wal", told.wal, paths.wal or ""),
+        ("paths.config", told.config, paths.config),
+        ("user", user[1] if user else cluster.user, cluster.user),
+    ]
+    if links:
+        differences.append(("paths.bin", told.etcdctl.removesuffix("/etcdctl"), paths.bin))
+    found = [f"{key} is {is_ or 'not set'} there" for key, is_, wanted in differences if is_ != wanted]
+    kept = "put back in the inventory what is there; a cluster keeps it until its `destroy`"
+    return f"{', '.join(found)}: {kept}" if found else None
 
 
 def _linked(want: Wish, now: ClusterState) -> dict[str, str]:

@@ -235,6 +235,21 @@ def test_a_wal_of_its_own_goes_with_the_data(tmp_path: Path) -> None:
     assert moved == ["/var/lib/etcd", "/wal"]
 
 
+@pytest.mark.parametrize("change", ["data", "wal", "config", "bin"])
+def test_what_lies_elsewhere_is_not_left_behind(tmp_path: Path, change: str) -> None:
+    """Private keys would stay where nobody looks for them, and it would be called gone."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    moved = replace(want.cluster, paths=replace(want.cluster.paths, **{change: "/elsewhere"}))
+    with pytest.raises(Refused, match="nothing was changed") as caught:
+        planned(replace(want, cluster=moved), world)
+    assert set(caught.value.hosts) == {"n1", "n2", "n3"}
+    for seen in caught.value.hosts.values():
+        assert f"paths.{change} is " in seen
+        assert "put back in the inventory what is there" in seen
+    assert planned(want, world)
+
+
 def test_a_host_lost_on_the_way_ends_it(tmp_path: Path) -> None:
     """It is never counted as destroyed."""
     want = wish(tmp_path)
