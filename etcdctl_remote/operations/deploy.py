@@ -14,7 +14,7 @@ what is done about them:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,6 +196,7 @@ def rolling(want: Wish, now: ClusterState) -> Plan:
         Stage(
             "Start the members that are down",
             tuple(StartEtcd(node.name) for node in down),
+            gate=_data_stayed(want, now, [node.name for node in down]),
             until=gates.all_serve([node.name for node in down]),
             deadline=RESTART_DEADLINE,
         ),
@@ -235,7 +236,7 @@ def revive(want: Wish, now: ClusterState) -> Plan:
         Stage(
             "Start the members",
             tuple(start),
-            gate=gates.no_quorum if stale else None,
+            gate=_data_stayed(want, now, specs, gates.no_quorum if stale else None),
             until=gates.all_serve([node.name for node in want.cluster.nodes]),
             deadline=RESTART_DEADLINE,
         ),
@@ -304,24 +305,30 @@ def _awaits_first_start(now: ClusterState, node: NodeSpec, want: Wish) -> bool:
 def _may_begin(want: Wish, now: ClusterState, start: Iterable[Step]) -> Gate:
     """Nobody would begin anew beside members that don't wait for it, and no data has come or gone.
 
-    The question may have stood unanswered for an hour: absence is proven when it is acted on.
     What systemd, or a start that a killed run left behind, began meanwhile is what we were about to do.
+    """
+    stayed = _data_stayed(want, now, tuple(now.hosts))
+
+    def gate(later: ClusterState) -> str | None:
+        if changed := stayed(later):
+            return changed
+        late = [step.host for step in start if formed(later) and not _joins(want, step, later)]
+        if late:
+            return f"the members have elected a leader since the plan was made, and don't wait for {' '.join(late)}"
+        return None
+
+    return gate
+
+
+def _data_stayed(want: Wish, now: ClusterState, nodes: Collection[str], also: Gate | None = None) -> Gate:
+    """No data of `nodes` has come or gone since the plan was made, and `also` holds.
+
+    The question may have stood unanswered for an hour: what is there is proven when it is acted on.
     """
 
     def gate(later: ClusterState) -> str | None:
-        if missing := [name for name in now.hosts if name not in later.hosts]:
-            return "; ".join(f"{name}: {later.unreachable.get(name, 'not observed')}" for name in missing)
-        changed = [
-            f"{name}: {what}"
-            for name, host in now.hosts.items()
-            if (what := _changed(want, host, later.hosts[name]))
-        ]
-        late = [step.host for step in start if formed(later) and not _joins(want, step, later)]
-        if late:
-            changed.append(
-                f"the members have elected a leader since the plan was made, and don't wait for {' '.join(late)}"
-            )
-        return "; ".join(changed) or None
+        changed = [what for name in nodes if (what := _changed(want, name, now, later))]
+        return "; ".join(changed) or (also(later) if also else None)
 
     return gate
 
@@ -334,13 +341,16 @@ def _joins(want: Wish, step: Step, later: ClusterState) -> bool:
     return isinstance(step, StartEtcd) and (begun or _awaits_first_start(later, node, want))
 
 
-def _changed(want: Wish, before: HostState, after: HostState) -> str | None:
+def _changed(want: Wish, name: str, now: ClusterState, later: ClusterState) -> str | None:
     """Say what became of a host's data directories, unless its own etcd made them from nothing."""
+    if name not in later.hosts:
+        return f"{name}: {later.unreachable.get(name, 'not observed')}"
+    before, after = now.hosts[name], later.hosts[name]
     begun = after.unit.running and token_of(after) == want.generation.token
     for was, is_ in ((before.data, after.data), (before.wal, after.wal)):
         if was is is_ or (was.blank and (is_.blank or begun)):
             continue
-        return f"its data directory was {was} and is {is_} now"
+        return f"{name}: its data directory was {was} and is {is_} now"
     return None
 
 

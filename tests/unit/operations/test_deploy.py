@@ -19,7 +19,7 @@ from etcdctl_remote.operations.wish import Wish
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.plan.step import Plan
 from etcdctl_remote.plan.steps import RestartEtcd, StartEtcd
-from tests.unit.operations.world import Crash, Machine, World, run
+from tests.unit.operations.world import MARKER, Crash, Machine, World, run
 
 INVENTORY = """
 cluster: demo
@@ -254,13 +254,28 @@ def test_a_closed_gate_refuses(tmp_path: Path) -> None:
 
 
 def test_a_member_that_is_down_is_started(tmp_path: Path) -> None:
-    """Starting a member that has its data never needs a gate."""
+    """Nobody has to be asked whether the others can spare it."""
     want = wish(tmp_path)
     world = deployed(want)
     world.stop("n2")
     run(plan(want, world.observe()), world)
     assert world.machines["n2"].running
     assert not plan(want, world.observe())
+
+
+@pytest.mark.parametrize("down", [("n3",), ("n2", "n3")])
+def test_a_member_whose_data_goes_meanwhile_is_not_started(tmp_path: Path, down: tuple[str, ...]) -> None:
+    """While the question stood somebody began to replace it: it would start empty, under its old id."""
+    world = deployed(wish(tmp_path))
+    for name in down:
+        world.stop(name)
+    want = wish(tmp_path, settings="heartbeat-interval: 200, election-timeout: 2000")
+    todo = plan(want, world.observe())
+    world.machines["n3"].log = None
+    del world.machines["n3"].paths[MARKER]
+    with pytest.raises(Refused, match="n3: its data directory was member and is absent now"):
+        run(todo, world)
+    assert [world.machines[name].running for name in down] == [False] * len(down)
 
 
 def test_another_client_port_is_a_rolling_restart(tmp_path: Path) -> None:
