@@ -53,6 +53,10 @@ class Refused(Problem):
     exit_code = 4
 
 
+class Locked(Refused):
+    """Another run is at work on the cluster."""
+
+
 class Interrupted(Problem):
     """The operator pressed Ctrl-C. Exit code 130."""
 

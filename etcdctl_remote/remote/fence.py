@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import BinaryIO, Protocol
 
-from ..errors import CommandFailed, Problem, Refused
+from ..errors import CommandFailed, Locked, Problem, Refused
 from .host import Command, Held, Host, Listener, Result, Tunnel
 
 TAKEN = 75
@@ -25,42 +25,70 @@ TAKEN = 75
 BUSY = 76
 """Exit code of the far script when what another run began still goes on."""
 
-TELL = r"""
-command -v flock >/dev/null || { echo "there is no flock command: see util-linux" >&2; exit 1; }
-# $1 the file in which stands what goes on
+_FIND = "`sudo sh -c 'ls -l /proc/[0-9]*/fd/* 2>&1 | grep run/etcdctl-remote'`"
+"""Shows which process has the files open."""
+
+# What holds one of the files has it open as 9, and a process is named only if that is so: the
+# files keep the numbers of processes that are gone.
+_WHOSE = r"""
+# $1 the lock
+whose() {
+  { read -r holder; read -r process; } <"$1"
+  [ ! "/proc/$process/fd/9" -ef "$1" ] || printf '%s\n%s\n' "$holder" "$process" >&2
+  exit 75
+}
+"""
+
+# $1 and $2 are opened as 9 and 8. They are root's alone: whoever may read a file may lock it.
+LOOK = (
+    _WHOSE
+    + r"""
+# $1 the file in which stands what goes on: a process that holds it, the one to kill, and what it does
 tell() {
-  while read -r process what; do
-    [ ! -d "/proc/$process" ] || echo "$what (process $process)" >&2
+  while read -r holder process what; do
+    [ ! "/proc/$holder/fd/9" -ef "$1" ] || echo "$what (process $process)" >&2
   done <"$1"
   exit 76
 }
+command -v flock >/dev/null || { echo "there is no flock command: see util-linux" >&2; exit 1; }
+umask 077
+exec 9<>"$1" 8<>"$2"
+chmod 600 "$1" "$2" || exit 1
+umask 022
+read -r self _ </proc/self/stat
 """
+)
 
 # $1 the file to hold, $2 the lock, $3 its holder, $4 what is done, $5 "ends" if our parent is the
 # `timeout` that ends it with all its children; then the command's own arguments. The file is
 # somebody else's for a moment only: a check's, or the next holder's, who take a look.
-_UNDER = r"""
-exec 9>>"$1" || exit 1
-flock -w 5 -s 9 && read -r _holder <"$2" && [ "$_holder" = "$3" ] || { cat -- "$2" >&2; exit 75; }
-_process=$$
+_UNDER = (
+    _WHOSE
+    + r"""
+umask 077
+exec 9>>"$1"
+umask 022
+flock -w 5 -s 9 && read -r _holder <"$2" && [ "$_holder" = "$3" ] || whose "$2"
+read -r _self _ </proc/self/stat
+_process=$_self
 [ -z "$5" ] || _process=$PPID
-printf '%s %s\n' "$_process" "$4" >&9
+printf '%s %s %s\n' "$_self" "$_process" "$4" >&9
 shift 5
 """
+)
 
 
 # $1 the file to hold, $2 the lock, $3 what is done; then the command's own arguments. Whoever takes
 # the lock tries for a second: a look at it keeps nobody out.
 _BESIDE = (
-    TELL
+    LOOK
     + r"""
-exec 9<>"$1" 8<>"$2" || exit 1
 flock -n 9
 alone=$?
-flock -n 8 || { cat -- "$2" >&2; exit 75; }
+flock -n 8 || whose "$2"
 exec 8>&-
 [ $alone = 0 ] || tell "$1"
-printf '%s %s\n' "$$" "$3" >"$1"
+printf '%s %s %s\n' "$self" "$self" "$3" >"$1"
 shift 3
 """
 )
@@ -175,24 +203,28 @@ class Fenced:
 
 
 def taken(host: str, text: str) -> Problem:
-    """Name the holder as far as the lock file tells."""
+    """Name the holder, if the lock file tells of him."""
     described, _, process = text.strip().partition("\n")
-    hint = "wait for that run to end"
-    if process.isdigit():
-        hint += f". If its laptop is gone for good, `sudo kill {process}` on {host} frees the lock"
+    free = f"`sudo kill {process}` on {host} frees the lock"
+    if not process.isdigit():
+        free = f"{_FIND} on {host} shows which process has the lock"
+    hint = f"wait for that run to end. If its laptop is gone for good, {free}"
     try:
         holder = json.loads(described)
         seen = f"{holder['who']} runs {holder['task']} since {holder['since']}"
     except (ValueError, KeyError, TypeError):
         seen = "another run"
-    return Refused(f"{host}: the cluster is locked: {seen}", hint)
+    return Locked(f"{host}: the cluster is locked: {seen}", hint)
 
 
 def still_busy(host: str, text: str) -> Problem:
     """Name what another run began and did not see the end of."""
+    end = f"`sudo kill PROCESS` on {host} ends it"
+    if not text.strip():
+        end = f"{_FIND} on {host} shows its process"
     return Refused(
         f"{host}: what another run began there still goes on: {listed(text)}",
-        f"it ends by itself; run the task again then. If it hangs, `sudo kill PROCESS` on {host} ends it",
+        f"it ends by itself; run the task again then. If it hangs, {end}",
     )
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ..errors import CommandFailed, ConnectionLost
-from .fence import BUSY, TAKEN, TELL, Beside, Fence, Fenced, Terms, listed, still_busy, taken
+from .fence import BUSY, LOOK, TAKEN, Beside, Fence, Fenced, Terms, listed, still_busy, taken
 from .fleet import Fleet
 from .host import Command, Held, Host
 
@@ -30,13 +30,10 @@ PATIENCE = 30.0
 # $1 the lock, $2 the file that commands under way hold, $3 the holder. The holder is written
 # before the second file is tried: what a former run sends from then on does nothing.
 _HOLD = (
-    TELL
+    LOOK
     + r"""
-umask 022
-exec 9<>"$1" 8<>"$2" || exit 1
-flock -w 1 9 || { cat -- "$1" >&2; exit 75; }
-pid=$(exec sh -c 'echo $PPID')
-printf '%s\n%s\n' "$3" "$pid" >"$1" || exit 1
+flock -w 1 9 || whose "$1"
+printf '%s\n%s\n' "$3" "$self" >"$1" || exit 1
 flock -w 2 8 || tell "$2"
 : >"$2"
 exec 8>&-

@@ -108,6 +108,57 @@ def test_lock_dies_with_a_killed_program(server: Sshd, connect: Connect) -> None
         take_within(3, server, connect)
 
 
+def test_nobody_else_can_lock_the_files(server: Sshd, connect: Connect) -> None:
+    """Whoever may read a file may lock it: they are their owner's alone, old ones too; commands make what they made."""
+    path, made = Path(each_own(server)), server.folder / "made"
+    busy = path.with_suffix(".busy")
+    busy.touch(0o644)
+    check = beside(connect(server), "a check", str(path)).hosts["n1"]
+    check.hold(Command("echo open; cat >/dev/null", about="listen")).close()
+    assert modes(path, busy) == [0o600, 0o600]
+    for file in (path, busy):
+        file.chmod(0o644)
+    with hold(connect(server), "ann", "deploy", SINCE, str(path)) as lock:
+        assert modes(path, busy) == [0o600, 0o600]
+        busy.unlink()
+        lock.fenced(connect(server)).hosts["n1"].run(Command(': >"$1"', (str(made),)))
+        assert modes(busy, made) == [0o600, 0o644]
+
+
+def modes(*paths: Path) -> list[int]:
+    """What may be done with them, by whom."""
+    return [path.stat().st_mode & 0o777 for path in paths]
+
+
+def test_a_process_that_has_not_the_lock_is_not_named(server: Sshd, connect: Connect) -> None:
+    """The files keep the numbers of processes that are gone, and a number is given again."""
+    assert server.process is not None
+    other, path = server.process.pid, Path(each_own(server))
+    path.write_text(f'{{"who": "ann", "task": "deploy", "since": "noon"}}\n{other}\n')
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(Refused, match="the cluster is locked: another run") as caught:
+            hold(connect(server), "bob", "deploy", SINCE, str(path)).__enter__()
+    assert "kill" not in caught.value.hint
+    assert "grep run/etcdctl-remote'` on n1 shows which process has the lock" in caught.value.hint
+
+
+def test_a_process_that_ended_is_not_named(
+    server: Sshd, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its line stands there until the next run, and another process may have its number."""
+    assert server.process is not None
+    other, busy = server.process.pid, Path(f"{each_own(server)}.busy")
+    busy.write_text(f"{other} {other} unpack etcd\n")
+    monkeypatch.setattr(locks, "PATIENCE", 0.0)
+    with busy.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        with pytest.raises(Refused, match="a command that does not tell its name") as caught:
+            hold(connect(server), "bob", "deploy", SINCE, each_own(server)).__enter__()
+    assert "kill" not in caught.value.hint
+    assert "grep run/etcdctl-remote'` on n1 shows its process" in caught.value.hint
+
+
 def test_unreadable_holder_is_still_a_lock(server: Sshd, connect: Connect) -> None:
     """Whatever stands in the file: the kernel's lock decides who gets in."""
     with hold(connect(server), "ann", "deploy", SINCE, each_own(server)):
