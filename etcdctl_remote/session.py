@@ -44,8 +44,9 @@ def session(
     `read`: the connections refuse every command that could change a host. `command`: they do
     not, and the journal is kept. `change`: moreover the lock is taken on every host.
 
-    `partial` goes on when some hosts are unreachable, or lack the interface they are named by,
-    and names them in the session; otherwise one of them ends the task.
+    `partial` goes on when some hosts are unreachable, lack the interface they are named by, or
+    cannot be locked, and names them in the session; otherwise one of them ends the task. To
+    change something, a majority has to be locked.
     """
     ways = ways or Ways()
     cluster = inventory.load(path)
@@ -59,14 +60,25 @@ def session(
             cluster, read_only=mode == "read", require_all=not partial, password=ways.password, tell=ways.tell
         )
         stack.callback(fleet.close)
-        session = Session(cluster, fleet, journal, ways)
+        session = Session(cluster, fleet, journal, ways, unreachable)
         if mode == "change":
-            from .remote.lock import hold
+            session = stack.enter_context(_locked(session, task, partial=partial))
+        yield _addressed(session, partial=partial)
 
-            lock = stack.enter_context(hold(fleet, operator(), task, tell=ways.tell))
-            fleet = lock.fenced(fleet)
-            session = replace(session, fleet=fleet, still_ours=lock.require)
-        yield _addressed(replace(session, unreachable=unreachable), partial=partial)
+
+@contextmanager
+def _locked(session: Session, task: str, *, partial: bool) -> Iterator[Session]:
+    """Take the lock on every host; with `partial`, leave out whom it cannot be taken on."""
+    from .remote.lock import hold, hold_most
+
+    fleet, tell = session.fleet, session.ways.tell
+    if partial:
+        holding = hold_most(fleet, session.unreachable, operator(), task, tell=tell)
+    else:
+        holding = hold(fleet, operator(), task, tell=tell)
+    with holding as lock:
+        unreachable = {**session.unreachable, **lock.left_out}
+        yield replace(session, fleet=lock.fenced(fleet), unreachable=unreachable, still_ours=lock.require)
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def _fingerprint(node: Node, kind: str) -> str:
 
 
 def test_a_lost_quorum(lab: Lab) -> None:
-    """Deploy refuses and names `start`; status and health say what is; `start` mends it."""
+    """Deploy refuses and names `start`; status and health say what is; `start` mends it, past a sick host."""
     down = lab.nodes[1:]
     each(down, lambda node: execute(node, "systemctl stop etcd"))
     with drive.untouched(lab, DATA):
@@ -138,7 +138,12 @@ def test_a_lost_quorum(lab: Lab) -> None:
             drive.tells(done, f"{node.name}:", "inactive")
         assert "there is no quorum" in drive.must(lab, "status").out
     assert _healthy(lab) == {"n1": False, "n2": False, "n3": False}
-    drive.must(lab, "start", "-y")
+    sick, sudo = lab.nodes[0], "/usr/local/sbin/sudo"
+    execute(sick, f"printf '#!/bin/sh\\nexit 1\\n' >{sudo} && chmod 755 {sudo}")
+    try:
+        drive.tells(drive.must(lab, "start", "-y"), "n1 is not started: sudo does not let ops run commands")
+    finally:
+        execute(sick, f"rm {sudo}")
 
 
 def test_a_host_that_is_gone(lab: Lab) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from etcdctl_remote.desired.model import ClusterSpec
-from etcdctl_remote.errors import Failed, Unreachable, UsageError
+from etcdctl_remote.errors import Failed, LoginFailed, Unreachable, UsageError
 from etcdctl_remote.plan.journal import Journal, beside, read
 from etcdctl_remote.remote.fleet import Fleet
+from etcdctl_remote.remote.host import Command
 from etcdctl_remote.session import _ADDRESSES, Mode, _interfaces, _journaled, candidates, session
 from tests.unit.operations.here import Canned, cluster, said
 
@@ -67,6 +68,37 @@ def test_partial_sessions_go_on(inventory: Path) -> None:
     with session(inventory, "health", partial=True) as opened:
         assert set(opened.unreachable) == {"n1", "n2", "n3"}
         assert not opened.fleet.hosts
+
+
+class Lockable(Canned):
+    """A host that gives its lock, if it does not answer otherwise."""
+
+    def hold(self, command: Command, stdin: bytes = b"") -> Lockable:
+        self.run(command)
+        return self
+
+    def alive(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.asked.clear()
+
+
+def test_a_partial_change_leaves_out_whom_it_cannot_lock(
+    inventory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named among the unreachable, no task asks it, and without `partial` it ends the task."""
+    sick = Lockable("n1", {"take the lock": LoginFailed("n1: sudo does not let ops")})
+    connected = fleet(sick, Lockable("n2"), Lockable("n3"))
+    monkeypatch.setattr(Fleet, "connect", lambda *args, **options: (connected, {}))
+    with pytest.raises(LoginFailed), session(inventory, "stop", "change"):
+        pytest.fail("a stop needs every node")
+    with session(inventory, "start", "change", partial=True) as opened:
+        assert list(opened.fleet.hosts) == ["n2", "n3"]
+        assert {name: str(why) for name, why in opened.unreachable.items()} == {
+            "n1": "n1: sudo does not let ops"
+        }
+    assert [entry["exit"] for entry in entries(inventory) if entry["event"] == "end"] == [3, 0]
 
 
 def test_a_broken_inventory_is_not_journaled(tmp_path: Path) -> None:
