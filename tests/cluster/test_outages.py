@@ -28,6 +28,7 @@ DATA = "/var/lib/etcd/"
 def deployed(lab_for_module: Callable[[Shape, str], Lab]) -> Lab:
     """One cluster for all tests here: each leaves it healthy, or the next one fails at its start."""
     lab = lab_for_module(Shape(3), NEWEST)
+    drive.impatient(lab)
     drive.deploy(lab)
     drive.put(lab.nodes[0], "precious", "kept")
     return lab

@@ -257,6 +257,7 @@ def test_without_a_yes_and_without_a_terminal_nothing_is_deployed(lab3: Lab) -> 
 def test_one_host_of_three_down_starts_nothing_anywhere(lab3: Lab) -> None:
     """Exit 3 names it; those that answer are as they were, and the next run deploys all three."""
     before = drive.all_files(lab3)
+    drive.impatient(lab3)
     faults.power_off(lab3.nodes[2])
     here = set(drive.folder(lab3.state))
     for words in (["deploy", "-y", "-o", "json"], ["plan", "-o", "json"]):
@@ -276,6 +277,7 @@ def test_one_host_of_three_down_starts_nothing_anywhere(lab3: Lab) -> None:
 def test_looking_goes_on_without_a_host(lab3: Lab) -> None:
     """Health and status show what can be seen, and count the lost host as lost."""
     drive.deploy(lab3)
+    drive.impatient(lab3)
     faults.power_off(lab3.nodes[2])
     sick = drive.run(lab3, "health", "-o", "json")
     assert sick.code == 1
@@ -295,6 +297,7 @@ def test_looking_goes_on_without_a_host(lab3: Lab) -> None:
 
 def test_no_host_at_all(lab3: Lab) -> None:
     """Exit 3 for every task that needs one."""
+    drive.impatient(lab3)
     each(lab3.nodes, faults.power_off)
     for task in ("health", "status", "plan"):
         done = drive.run(lab3, task, "-o", "json")
