@@ -177,13 +177,14 @@ def _go(version: str, name: str, work: Path, say: Say) -> None:
     source = work / "source"
     source.mkdir()
     (source / "go.mod").write_text("module lab\n\ngo 1.21\n", encoding="ascii")
-    env = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOWORK": "off", "GOARCH": machine}
+    env = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOWORK": "off", "GOARCH": machine, "GOGC": "400"}
     modules = ["go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/etcdctl/v3", "go.etcd.io/etcd/etcdutl/v3"]
     nice = ["nice", "-n", "10", go]
     sh([*nice, "get", *(f"{module}@v{version}" for module in modules)], cwd=source, env=env)
     tree = work / "tree"
     tree.mkdir()
-    flags = ["-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
+    # Debug information that the linker drops is not made at all: a quarter less work, with GOGC.
+    flags = ["-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false -c=1", "-ldflags=-s -w"]
     for program, module in zip(PROGRAMS, modules, strict=True):
         sh([*nice, "build", *flags, "-o", str(tree / program), module], cwd=source, env=env, timeout=1800)
     _pack(name, tree, work, "Built from the Go modules of the release.")
