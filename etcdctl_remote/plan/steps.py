@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..desired import service
 from ..desired.hostspec import UNIT_PATH
 from ..desired.spec import DirSpec, FileSpec, LinkSpec
 from ..errors import CommandFailed
@@ -159,6 +160,10 @@ class WriteFiles:
         files.write(host, files=self.files, dirs=self.dirs, links=self.links)
 
 
+_OURS = tuple(f"{key}={line}" for key, lines in service.DEFAULTS.items() for line in lines)
+"""Lines of the unit that an old systemd may not know."""
+
+
 @dataclass(frozen=True)
 class InstallUnit:
     """Lint the rendered unit on its host, write it, and have systemd read it."""
@@ -171,7 +176,7 @@ class InstallUnit:
         return f"write {self.unit.path}"
 
     def run(self, host: Host, progress: Progress) -> None:
-        files.write(host, files=(self.unit,), around=units.replace_unit())
+        files.write(host, files=(self.unit,), around=units.replace_unit(_OURS))
 
 
 @dataclass(frozen=True)

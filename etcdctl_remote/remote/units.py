@@ -18,6 +18,17 @@ exec systemctl enable --quiet "$1"
 """
 
 
+# $1 lines that may be ignored, $2 the unit. Each complaint begins with its file and line.
+_LINT = """
+said=$(SYSTEMD_LOG_LEVEL=warning systemd-analyze verify --man=no "$2" 2>&1) || { echo "$said" >&2; exit 1; }
+bad=$(printf '%s\\n' "$said" | grep -F -- "$2:" | grep ignoring | while IFS= read -r complaint; do
+  number=${complaint#"$2:"} number=${number%%:*}
+  sed -n "${number}p" "$2" | grep -qxF -e "$1" || echo "${2##*/}:${complaint#"$2:"}"
+done)
+[ -z "$bad" ] || { echo "systemd would ignore a line, mend it under \\`service\\`: $bad" >&2; exit 1; }
+"""
+
+
 # While systemd waits to try a crashed unit again it only queues a start, for up to RestartSec; a
 # restart it takes at once (src/core/service.c, `service_start`). There is no process to lose then.
 _START = """
@@ -67,14 +78,16 @@ def load_unit(unit: str = UNIT) -> Command:
     return Command(_LOAD, (unit,), about=f"load {unit}")
 
 
-def replace_unit(unit: str = UNIT) -> Around:
+def replace_unit(may_be_ignored: Sequence[str] = (), unit: str = UNIT) -> Around:
     """Go with the write of a unit: lint it before it takes its place, load it afterwards.
 
     It is linted as it lies beside its place, under its own name: systemd then finds the
-    operator's drop-ins for it where they are.
+    operator's drop-ins for it where they are. To systemd a line that it ignores (an unknown
+    key, a bad value) is no error. To whoever wrote it, it is: only lines that an older
+    systemd `may_be_ignored` for are let pass.
     """
     return Around(
-        accept="SYSTEMD_LOG_LEVEL=warning systemd-analyze verify --man=no",
+        accept=shlex.join(("sh", "-c", _LINT, "sh", "\n".join(may_be_ignored))),
         then=shlex.join(("sh", "-c", _LOAD, "sh", unit)),
     )
 

@@ -95,6 +95,10 @@ def test_a_setting_is_changed_one_member_at_a_time(lab3: Lab) -> None:
         assert "--heartbeat-interval=150" in line.splitlines()
 
     assert "nothing to do" in drive.deploy(lab3).out
+    drive.edit(lab3, service="{MemoryMax: lots, Foo: 1}")
+    done = drive.fails(lab3, 1, "mend it under `service`", "write /etc/systemd/system/etcd.service")
+    drive.tells(done, "Invalid memory limit 'lots'")
+    drive.tells(done, "Unknown key", "Foo")
     assert drive.pids(lab3) == after
 
 

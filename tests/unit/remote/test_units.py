@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
 
 from etcdctl_remote.remote import units
 from etcdctl_remote.remote.host import Command
@@ -42,9 +47,33 @@ def test_everything_else_writes() -> None:
 def test_a_new_unit_is_linted_then_loaded() -> None:
     """Both go with its write; an enabled unit is loaded by one reload, another by `enable` alone."""
     around = units.replace_unit()
-    assert around.accept.split()[1:] == ["systemd-analyze", "verify", "--man=no"]
+    assert "systemd-analyze verify --man=no" in around.accept
     *shell, script, _, unit = shlex.split(around.then)
     assert shell == ["sh", "-c"]
     assert unit == "etcd.service"
     assert script == units.load_unit().script
     assert [script.count(words) for words in ("systemctl daemon-reload", "systemctl enable")] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "refused"),
+    [
+        ("", 0, ""),
+        ("{unit}:2: Unknown key 'Old' in section [Service], ignoring.", 0, ""),
+        ("/etc/systemd/system/other.service:3: Unknown key 'Foo', ignoring.", 0, ""),
+        ("{unit}:3: Invalid path 'a/b', ignoring: No", 0, "etcd.service:3: Invalid path 'a/b', ignoring: No"),
+        ("{unit}: has a bad unit file setting.", 1, "bad unit file setting"),
+    ],
+)
+def test_what_systemd_would_ignore_is_refused(tmp_path: Path, said: str, status: int, refused: str) -> None:
+    """But for our own lines, which an old systemd may not know; and what it refuses is refused as ever."""
+    unit, tool = tmp_path / "etcd.service", tmp_path / "systemd-analyze"
+    unit.write_text("[Service]\nOld=1\nReadOnlyPaths=a/b\n", encoding="ascii")
+    tool.write_text(f'#!/bin/sh\necho "{said.format(unit=unit)}" >&2\nexit {status}\n', encoding="ascii")
+    tool.chmod(0o755)
+    words = [*shlex.split(units.replace_unit(["Old=1"]).accept), str(unit)]
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == bool(refused)
+    assert refused in done.stderr
+    assert bool(done.stderr) == bool(refused)
