@@ -98,9 +98,34 @@ def gather(failures: Mapping[str, Exception], doing: str) -> Problem:
         return next(iter(problems.values()))
     kinds = (Unreachable, Refused, Failed, UsageError)
     kind = next((k for k in kinds if any(isinstance(p, k) for p in problems.values())), Failed)
-    hints = dict.fromkeys(problem.hint for problem in problems.values() if problem.hint)
     seen = {host: _told(host, problem) for host, problem in problems.items()}
-    return kind(f"{doing} failed on {len(problems)} hosts", "; ".join(hints), seen)
+    return kind(f"{doing} failed on {len(problems)} hosts", _hints(problems), seen)
+
+
+def none_reached(problems: Mapping[str, Problem]) -> Unreachable:
+    """Say of every host why it cannot be reached, and what to do."""
+    seen = {host: _told(host, problem) for host, problem in problems.items()}
+    return Unreachable("no node can be reached", _hints(problems), seen)
+
+
+def bare(host: str, problem: Problem) -> str:
+    """Return the message for a place that names the host itself."""
+    return problem.message.removeprefix(f"{host}: ")
+
+
+def _hints(problems: Mapping[str, Problem]) -> str:
+    """Join what to do, each thing once; ways to trust a key differ only in the host's address."""
+    hosts: dict[str, list[str]] = {}
+    for host, problem in problems.items():
+        first = problem.hint.partition(", then ")[0] if isinstance(problem, HostKeyRefused) else problem.hint
+        if problem.hint:
+            hosts.setdefault(first, []).append(host)
+    said = []
+    for first, *others in hosts.values():
+        differ = any(problems[host].hint != problems[first].hint for host in others)
+        likewise = f" (for {first}; likewise {', '.join(others)})" if differ else ""
+        said.append(problems[first].hint + likewise)
+    return "; ".join(said)
 
 
 def _as_problem(host: str, error: Exception, doing: str) -> Problem:
@@ -114,5 +139,5 @@ def _as_problem(host: str, error: Exception, doing: str) -> Problem:
 
 def _told(host: str, problem: Problem) -> str:
     """One host's line: its message without its name, and what the message itself gathered."""
-    lines = (problem.message.removeprefix(f"{host}: "), *(f"{k}: {v}" for k, v in problem.hosts.items()))
+    lines = (bare(host, problem), *(f"{k}: {v}" for k, v in problem.hosts.items()))
     return "; ".join(lines)

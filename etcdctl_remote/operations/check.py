@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..errors import Problem, Unreachable
+from ..errors import Problem, Unreachable, bare
 from ..observed.findings import Finding, Result
 from ..plan.journal import operator
 from ..preflight import checks
@@ -15,7 +15,8 @@ from .session import Session
 def check(session: Session) -> tuple[Finding, ...]:
     """Run every check on every node; an unreachable node is a finding, not the end."""
     lost = tuple(
-        Finding(name, "ssh", Result.FAIL, _line(problem)) for name, problem in session.unreachable.items()
+        Finding(name, "ssh", Result.FAIL, _line(name, problem))
+        for name, problem in session.unreachable.items()
     )
     if not session.fleet.hosts:
         return lost
@@ -25,6 +26,6 @@ def check(session: Session) -> tuple[Finding, ...]:
     return (*lost, *checks.run(seen.cluster, seen.prepare(), fleet, network=True, disk=True))
 
 
-def _line(problem: Problem) -> str:
+def _line(host: str, problem: Problem) -> str:
     kind = "" if isinstance(problem, Unreachable) else f"{type(problem).__name__}: "
-    return f"{kind}{problem.message}" + (f" → {problem.hint}" if problem.hint else "")
+    return f"{kind}{bare(host, problem)}" + (f" → {problem.hint}" if problem.hint else "")

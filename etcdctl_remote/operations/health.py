@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..desired.model import NodeSpec, url
-from ..errors import Problem, Unreachable
+from ..errors import Problem, bare, none_reached
 from ..observed import etcdctl
 from ..observed.etcdctl import argv
 from ..observed.report import EndpointHealth, Health
@@ -28,9 +28,7 @@ printf '\n@@status\n'
 def health(session: Session) -> Health:
     """Check every member of the inventory; an unreachable node is unhealthy, never left out."""
     if not session.fleet.hosts:
-        raise Unreachable(
-            "no node can be reached", "", {n: p.message for n, p in session.unreachable.items()}
-        )
+        raise none_reached(session.unreachable)
     answers = session.fleet.each(lambda host: _ask(session, host), doing="health")
     said = {name: told for name, (_, told) in answers.items() if told}
     different = _clusters(said)
@@ -78,7 +76,9 @@ def _ask(session: Session, host: Host) -> tuple[EndpointHealth, Endpoint | None]
             Command(_SCRIPT, command, about="health", writes=False, timeout=TIMEOUT + 10), check=False
         )
     except Problem as problem:
-        lost = EndpointHealth(node.name, session.cluster.client_url(node), False, None, problem.message)
+        lost = EndpointHealth(
+            node.name, session.cluster.client_url(node), False, None, bare(node.name, problem)
+        )
         return lost, None
     answer, _, status = result.text.partition(_STATUS)
     return _read(session, node, answer, result.stderr.decode("utf-8", "replace")), _status(status)
@@ -108,4 +108,5 @@ def _lost(session: Session, node: NodeSpec) -> EndpointHealth:
     endpoint = (
         session.cluster.client_url(node) if node.address else url(node.host, session.cluster.ports.client)
     )
-    return EndpointHealth(node.name, endpoint, False, None, problem.message if problem else "unreachable")
+    why = bare(node.name, problem) if problem else "unreachable"
+    return EndpointHealth(node.name, endpoint, False, None, why)

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from typing import BinaryIO
 
-from ..errors import Unreachable, UsageError
+from ..errors import UsageError, none_reached
 from ..observed.etcdctl import argv
 from ..remote.host import Command
 from .session import Session
@@ -62,6 +62,5 @@ def choose(session: Session, node: str) -> str:
         raise session.unreachable[node]
     reachable = [name for name in names if name in session.fleet.hosts]
     if not reachable:
-        lost = {name: problem.message for name, problem in session.unreachable.items()}
-        raise Unreachable("no node can be reached", "", lost)
+        raise none_reached(session.unreachable)
     return node or reachable[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..desired.model import ClusterSpec
-from ..errors import Failed, Problem, gather
+from ..errors import Failed, Problem, bare, gather
 from ..observed.observe import Question, observe
 from ..observed.state import ClusterState, HostState
 from ..plan.events import Event, Listener
@@ -98,8 +98,8 @@ class Session:
         }
         if bugs:
             raise gather(bugs, "observe")
-        lost = {name: problem.message for name, problem in self.unreachable.items()}
-        lost |= {name: answer.message for name, answer in answers.items() if isinstance(answer, Problem)}
+        lost = {name: bare(name, problem) for name, problem in self.unreachable.items()}
+        lost |= {name: bare(name, answer) for name, answer in answers.items() if isinstance(answer, Problem)}
         hosts = {name: answer for name, answer in answers.items() if isinstance(answer, HostState)}
         return ClusterState(hosts, lost, began)
 

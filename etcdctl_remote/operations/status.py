@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from ..errors import Problem, Unreachable
+from ..errors import Problem, none_reached
 from ..observed.report import Status
 from ..observed.report import status as report
 from ..remote.host import Command, Host
@@ -17,9 +17,7 @@ _CERTIFICATES = 'for f in server peer etcdctl; do cat "$1/pki/current/$f.crt" 2>
 def status(session: Session) -> Status:
     """Describe every member; unreachable nodes and members of no inventory are in it too."""
     if not session.fleet.hosts:
-        raise Unreachable(
-            "no node can be reached", "", {n: p.message for n, p in session.unreachable.items()}
-        )
+        raise none_reached(session.unreachable)
     now = session.observe()
     days = session.fleet.each(lambda host: _days(session, host), doing="read certificates")
     return report(session.cluster, now, days)

@@ -21,6 +21,7 @@ from etcdctl_remote.errors import (
     Unreachable,
     UsageError,
     gather,
+    none_reached,
 )
 from etcdctl_remote.secret import Secret
 
@@ -100,6 +101,18 @@ def test_what_was_gathered_before_is_kept() -> None:
     inner = Failed("the peers refuse", "hint", {"p1": "no route", "p2": "refused"})
     found = gather({"n1": inner, "n2": Failed("x")}, "probe")
     assert found.hosts["n1"] == "the peers refuse; p1: no route; p2: refused"
+
+
+def test_what_to_do_is_said_once() -> None:
+    """Ways to trust a key differ only in the address: one is shown, and for whom else it is."""
+    raised = {
+        f"n{i}": HostKeyRefused(f"n{i}: unknown", f"compare it, then `ssh-keyscan h{i}`") for i in (1, 2, 3)
+    }
+    raised["n4"] = HostKeyRefused("n4: changed", "someone may be between")
+    hint = "compare it, then `ssh-keyscan h1` (for n1; likewise n2, n3); someone may be between"
+    assert gather(raised, "connect").hint == hint
+    found = none_reached(raised)
+    assert (found.hint, found.hosts["n2"]) == (hint, "unknown")
 
 
 TEXT = st.text(alphabet="abc xyz", min_size=1, max_size=8)

@@ -48,7 +48,7 @@ def test_every_endpoint_has_a_line() -> None:
     assert found.endpoints == (
         EndpointHealth("n1", "https://10.0.0.1:2379", True, 1.383097, ""),
         EndpointHealth("n2", "https://10.0.0.2:2379", False, 3.05, "Active Alarm(s): NOSPACE "),
-        EndpointHealth("n3", "https://10.0.0.3:2379", False, None, "n3: no route to host"),
+        EndpointHealth("n3", "https://10.0.0.3:2379", False, None, "no route to host"),
         EndpointHealth(
             "n4", "https://10.0.0.4:2379", False, None, "etcd is not installed here: invoke deploy"
         ),
@@ -65,8 +65,8 @@ def test_every_endpoint_has_a_line() -> None:
         (said("[{}]"), "no answer"),
         (said("", "{broken", 1), "no answer"),
         (said("\x00\xff[", "Error: \x1b[31mred", 1), "\x1b[31mred"),
-        (TimedOut("n1: health: nothing came in 15 s"), "n1: health: nothing came in 15 s"),
-        (ConnectionLost("n1: the link broke"), "n1: the link broke"),
+        (TimedOut("n1: health: nothing came in 15 s"), "health: nothing came in 15 s"),
+        (ConnectionLost("n1: the link broke"), "the link broke"),
     ],
 )
 def test_what_is_no_answer_is_unhealthy(answer: Result | Problem, error: str) -> None:
@@ -127,6 +127,7 @@ def test_nobody_in_reach(operation: Callable[[Session], object]) -> None:
     with pytest.raises(Unreachable) as caught:
         operation(session(unreachable={"n1": GONE, "n2": Unreachable("refused")}))
     assert caught.value.hosts == {"n1": "n3: no route to host", "n2": "refused"}
+    assert caught.value.hint == "is it up?"
 
 
 # -- status ----------------------------------------------------------------------------------
@@ -142,6 +143,7 @@ def test_status_of_hosts_that_say_nothing() -> None:
         )
     )
     assert [row.node for row in found.members] == ["n1", "n2", "n3"]
+    assert found.members[2].error == "no route to host"
     assert found.tolerates == -1
     assert found.leader is None
 
