@@ -77,10 +77,10 @@ def _lost_store(want: Wish, now: ClusterState) -> dict[str, str]:
     if not want.generation.new_authorities:
         return {}
     return {
-        name: f"is a member of {host.marker.cluster}, but there is no CA on this laptop: "
+        name: f"is a member of {want.cluster.name}, but there is no CA on this laptop: "
         f"put the certs/{want.cluster.name} folder it was deployed with beside the inventory"
         for name, host in now.hosts.items()
-        if host.marker
+        if host.marker and host.marker.cluster == want.cluster.name
     }
 
 
@@ -111,6 +111,7 @@ def _foreign_data(want: Wish, now: ClusterState) -> dict[str, str]:
 
 def _other_cluster(want: Wish, now: ClusterState) -> dict[str, str]:
     identity, seen = identity_path(want.cluster), {}
+    fresh = want.generation.new_authorities
     for name, host in now.hosts.items():
         marker, token = host.marker, token_of(host)
         if marker and marker.cluster != want.cluster.name:
@@ -131,7 +132,7 @@ def _other_cluster(want: Wish, now: ClusterState) -> dict[str, str]:
                 f"from a snapshot, `sudo sed -i s/{marker.cluster_id:x}/{host.cluster_id:x}/ {identity}` there; "
                 "if not, stop etcd there and move its data aside"
             )
-        elif host.data is Data.MEMBER and token and token != want.generation.token:
+        elif host.data is Data.MEMBER and token and not fresh and token != want.generation.token:
             seen[name] = (
                 f"its unit has the cluster token {token}, ours is {want.generation.token}: another cluster's (take it "
                 "out of the inventory), or the certs folder is not the one it was deployed with (put that here)"

@@ -373,3 +373,15 @@ def test_refuses_when_the_certificates_are_gone_from_the_laptop(tmp_path: Path) 
     fresh = Store(tmp_path / "other").prepare(want.cluster, datetime(2026, 11, 21, tzinfo=UTC))
     problem = refused(replace(want, generation=fresh), world)
     assert all("no CA on this laptop" in seen for seen in problem.hosts.values())
+    assert not any("cluster token" in seen for seen in problem.hosts.values())
+
+
+def test_a_renamed_cluster_is_told_by_its_old_name_alone(tmp_path: Path) -> None:
+    """No folder of the new name was ever there: nobody is sent to look for it."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    fresh = Store(tmp_path / "other").prepare(want.cluster, datetime(2026, 11, 21, tzinfo=UTC))
+    renamed = replace(want, cluster=replace(want.cluster, name="renamed"), generation=fresh)
+    problem = refused(renamed, world)
+    assert all(f"member of the cluster {want.cluster.name}" in seen for seen in problem.hosts.values())
+    assert not any("no CA on this laptop" in seen for seen in problem.hosts.values())
