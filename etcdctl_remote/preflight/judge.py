@@ -78,6 +78,14 @@ def login(case: Case) -> Iterator[Finding]:
         yield case.says("sudo", Result.FAIL, f"commands run as uid {case.facts.uid}, not as root: {fix}")
 
 
+def certificates(case: Case) -> Iterator[Finding]:
+    """A member here, and no CA on this laptop: what it shows cannot be known."""
+    if case.generation.new_authorities and case.facts.marker == case.cluster.name:
+        folder = f"certs/{case.cluster.name}"
+        text = f"is a member, but there is no {folder} beside the inventory: put the folder it was deployed with there"
+        yield case.says("certificates", Result.FAIL, text)
+
+
 def system(case: Case) -> Iterator[Finding]:
     yield case.says("os", Result.PASS, f"{case.facts.os}, kernel {case.facts.kernel}")
     arch = ARCHITECTURES.get(case.facts.machine)
@@ -279,6 +287,7 @@ def surroundings(case: Case) -> Iterator[Finding]:
 
 CHECKS: tuple[Check, ...] = (
     login,
+    certificates,
     system,
     init,
     commands,

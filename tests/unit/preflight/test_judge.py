@@ -52,6 +52,16 @@ def test_a_deployed_host_passes_everything() -> None:
     assert only(facts, "ports").message == "2379, 2380 held by our etcd"
 
 
+def test_a_member_whose_certificates_are_not_here() -> None:
+    """The folder is named, once a host; where nothing is a member yet it is just not made."""
+    made = replace(certificates(), new_authorities=True)
+    hosts = {"n1": deployed("n1"), "n2": fresh("n2")}
+    found = judge.judge(cluster(), made, hosts)
+    (lost,) = (finding for finding in found if finding.check == "certificates")
+    assert (lost.node, lost.result) == ("n1", Result.FAIL)
+    assert "no certs/pre beside the inventory" in lost.message
+
+
 def place(path: str, **changes: object) -> Mapping[str, Place]:
     """Give the places of a host with one changed."""
     places = fresh().places

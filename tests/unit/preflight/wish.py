@@ -31,8 +31,9 @@ def cluster(nodes: int = 3, prefix: str = "10.226.82.1") -> ClusterSpec:
 
 @cache
 def certificates() -> Generation:
-    """Issue certificates for it, in memory; the token is the one in `debian12.txt`."""
-    return replace(Store(Path("/nowhere")).prepare(cluster(), NOW), token="0123456789abcdef" * 2)
+    """Issue certificates for it, in memory, as if held; the token is the one in `debian12.txt`."""
+    made = Store(Path("/nowhere")).prepare(cluster(), NOW)
+    return replace(made, token="0123456789abcdef" * 2, new_authorities=False)
 
 
 def deployed(node: str = "n1") -> Facts:
