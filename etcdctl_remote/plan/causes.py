@@ -107,6 +107,16 @@ KNOWN: tuple[Cause, ...] = (
         "mend `settings.{flag}` in the inventory",
     ),
     _cause(
+        r"error parsing CompactionRetention: (?P<why>.+)",
+        "--auto-compaction-retention cannot be read: {why}",
+        "mend `settings.auto-compaction-retention` in the inventory (`1h`, or a number), then run the task again",
+    ),
+    _cause(
+        r"panic: unrecognized level: \"(?P<value>[^\"]*)\"",
+        "--log-level cannot be {value}",
+        "mend `settings.log-level` in the inventory, then run the task again",
+    ),
+    _cause(
         r"failed to verify flags: (?P<why>.+)|(?:error verifying flags|unexpected error setting up etcd), (?P<why2>.+)",
         "etcd refuses its settings: {why}",
         "mend `settings` in the inventory",

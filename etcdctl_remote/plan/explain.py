@@ -66,7 +66,8 @@ def explain(now: ClusterState, reason: str, journals: Mapping[str, Sequence[str]
         if fix:
             fixes[fix] = None
     failed = any(host.unit.active == "failed" for host in now.hosts.values())
-    hint = "; ".join(fixes) or "the whole journals: `logs`; then run the task again: it goes on from here"
+    mend = "mend what the journal names (`logs` shows all of it; a setting: in the inventory), then run the task again"
+    hint = "; ".join(fixes) or mend
     return (Failed if failed else TimedOut)(reason, hint, hosts)
 
 

@@ -33,6 +33,24 @@ def zap(level: str, message: str, error: str = "", **fields: str) -> str:
 # What etcd 3.4 to 3.7 wrote when it was made to fail, shortened by nothing but time and caller.
 ETCD: list[tuple[str, Sequence[str], str, str]] = [
     (
+        "retention",
+        [
+            zap(
+                "fatal",
+                "discovery failed",
+                'error parsing CompactionRetention: time: invalid duration "abc"',
+            )
+        ],
+        "--auto-compaction-retention cannot be read: time: invalid duration",
+        "mend `settings.auto-compaction-retention`",
+    ),
+    (
+        "log level",
+        [entry('panic: unrecognized level: "foo"'), entry("goroutine 1 [running]:")],
+        "--log-level cannot be foo",
+        "mend `settings.log-level`",
+    ),
+    (
         "unknown flag",
         [entry("flag provided but not defined: -enable-v2")],
         "--enable-v2",
