@@ -21,7 +21,7 @@ from pathlib import Path
 from ..acquire import Archive, acquire
 from ..desired.model import NodeSpec
 from ..desired.spec import HostSpec
-from ..errors import Failed
+from ..errors import Failed, Refused
 from ..observed.state import ClusterState, Data, HostState, quorum
 from ..plan import gates
 from ..plan.reconcile import files
@@ -126,19 +126,29 @@ def _prove(want: Wish, session: Session) -> ClusterState:
     """
     want = replace(want, generation=session.prepare())
     for _ in range(ROUNDS):
-        now = _settled(want, session)
-        left = plan(want, now)
+        now, left = _left(want, session)
         if not left:
             return now
         session.ways.tell(f"hosts changed meanwhile: {left.changes} more steps")
         session.execute(left)
-    now = _settled(want, session)
-    if left := plan(want, now):
+    now, left = _left(want, session)
+    if left:
         steps = {step.host: str(step) for stage in left.stages for step in stage.steps}
         raise Failed(
             "the deploy ran, but not everything is as wanted", "run it again; it goes on from here", steps
         )
     return now
+
+
+def _left(want: Wish, session: Session) -> tuple[ClusterState, Plan]:
+    """Observe, and plan what is left; a refusal says that the deploy ran."""
+    now = _settled(want, session)
+    try:
+        return now, plan(want, now)
+    except Refused as refusal:
+        raise Refused(
+            "the deploy did what it had planned; what is left would be unsafe", refusal.hint, refusal.hosts
+        ) from refusal
 
 
 def plan(want: Wish, now: ClusterState) -> Plan:

@@ -340,4 +340,10 @@ def lost_quorum(want: Wish, now: ClusterState) -> Refused:
     alive = sum(host.data is Data.MEMBER for host in now.hosts.values())
     enough = alive >= quorum(len(want.cluster.nodes))
     hint = "invoke start" if enough else "restore from a backup (restore: coming)"
+    if enough and any(host.data is Data.MEMBER and host.told is None for host in now.hosts.values()):
+        gone = " ".join(sorted(name for name, host in now.hosts.items() if host.data is not Data.MEMBER))
+        hint = (
+            f"put back the data of {gone}, then `deploy`; if it is lost, take {gone} out of the inventory for one "
+            "deploy, which installs and starts the others, and replace that member then"
+        )
     return Refused(f"{want.cluster.name} has lost its quorum; nothing was changed", hint, reasons)
