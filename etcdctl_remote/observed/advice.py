@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from ..desired.model import ClusterSpec, Version
 from . import auth
+from .lost import GUIDE, bare, founding, lost, way_back
 from .rows import StatusRow, endpoints
-from .state import ClusterState, quorum
+from .state import ClusterState, Data, quorum
 
 LAG = 1000
 """Raft entries behind that are worth a word: etcd itself refuses to promote a learner only
@@ -34,11 +35,12 @@ _ALARMS = {
 def advise(cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow]) -> tuple[str, ...]:
     """Return every line worth an operator's time; nothing for a healthy cluster."""
     return (
-        *_quorum(now),
+        *_lost(cluster, now, rows),
+        *_quorum(cluster, now),
         *_denied(now),
-        *_down(rows),
+        *_down(cluster, now, rows),
         *_alarms(rows),
-        *_membership(now, rows),
+        *_membership(cluster, now, rows),
         *_versions(now),
         *_room(cluster, now),
         *_lag(rows),
@@ -46,14 +48,35 @@ def advise(cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow]) -
     )
 
 
-def _quorum(now: ClusterState) -> Iterator[str]:
+def _lost(cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow]) -> Iterator[str]:
+    """Members whose data is gone; first those that run on and look well until they restart."""
+    found = [(row, what) for row in rows if (what := lost(cluster, now, row))]
+    for row, what in found:
+        if now.hosts[row.node or ""].unit.running:
+            yield (
+                f"{row.node} runs, but {what}: it will not come back after a restart: do not restart it, save a "
+                f"snapshot, and replace it now, while the cluster serves: {GUIDE}"
+            )
+    for row, what in found:
+        if not now.hosts[row.node or ""].unit.running:
+            yield (
+                f"{row.node} was a member, but {what}: its data is gone, so it must be replaced, never started: "
+                f"{GUIDE}; if its disk is only not mounted, mount it, then `start`"
+            )
+
+
+def _quorum(cluster: ClusterSpec, now: ClusterState) -> Iterator[str]:
     if len(now.cluster_ids) > 1:
         found = ", ".join(f"{id:x} on {' '.join(nodes)}" for id, nodes in now.cluster_ids.items())
         yield f"more than one cluster answers: {found}; only one can be the inventory's"
     if now.has_quorum or now.denied:
         return
-    if not endpoints(now):
-        yield "no member answers: `deploy` starts what is down, `logs` shows what etcd said last"
+    if now.hosts and len(bare(now)) == len(now.hosts):
+        yield f"etcd is not installed on {' '.join(bare(now))}: `deploy`"
+    elif not now.hosts:
+        yield "no host can be reached, so nothing is known of the cluster"
+    elif not endpoints(now):
+        yield f"no member answers: {way_back(cluster, now)}; `logs` shows what etcd said last"
     elif not any(endpoint.leader for endpoint in endpoints(now).values()):
         yield "there is no leader: a majority of the voters must run and reach each other on the peer port"
     else:
@@ -68,12 +91,19 @@ def _denied(now: ClusterState) -> Iterator[str]:
         )
 
 
-def _down(rows: Sequence[StatusRow]) -> Iterator[str]:
+def _down(cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow]) -> Iterator[str]:
+    blank = bare(now)
     for row in rows:
         if row.role == "unreachable":
             yield f"{row.node} cannot be reached over SSH, so nothing is known of it: {row.error}"
-        elif row.node and row.down:
-            yield f"{row.node} is down: {row.error}; see `logs --node {row.node}`, then `deploy` or `start`"
+        elif not row.node or not row.down or lost(cluster, now, row):
+            continue
+        elif row.node not in blank:
+            way = way_back(cluster, now)
+            yield f"{row.node} is down: {row.error}; see `logs --node {row.node}`, then {way}"
+        elif len(blank) < len(now.hosts):
+            first = f"get the quorum back first: {way_back(cluster, now)}" if now.formed else "`deploy`"
+            yield f"etcd is not installed on {row.node}: {first}"
 
 
 def _alarms(rows: Sequence[StatusRow]) -> Iterator[str]:
@@ -82,7 +112,7 @@ def _alarms(rows: Sequence[StatusRow]) -> Iterator[str]:
             yield f"{_name(row)} raised {alarm}: {_ALARMS.get(alarm, 'see `etcdctl -c alarm list`')}"
 
 
-def _membership(now: ClusterState, rows: Sequence[StatusRow]) -> Iterator[str]:
+def _membership(cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow]) -> Iterator[str]:
     voters = len(now.voters)
     if voters and voters % 2 == 0:
         spare = voters - quorum(voters)
@@ -90,10 +120,21 @@ def _membership(now: ClusterState, rows: Sequence[StatusRow]) -> Iterator[str]:
     for row in rows:
         if row.node is None:
             yield f"member {row.id or 0:x}: {row.error}; add it there, or remove the member"
-        elif row.role == "unstarted":
-            yield f"{row.node} is in the member list but never started: run `deploy`"
+        elif row.role == "unstarted" and not lost(cluster, now, row):
+            yield f"{row.node} is in the member list but never started: {_first_start(cluster, now, row)}"
         elif row.role == "not a member":
             yield f"{row.node} is in the inventory but not in the member list: `add-node` (coming) adds it"
+
+
+def _first_start(cluster: ClusterSpec, now: ClusterState, row: StatusRow) -> str:
+    """`deploy` starts founding members, and goes on with who has begun; one added by hand it refuses."""
+    first, host = founding(cluster, now, row), now.hosts.get(row.node or "")
+    by_hand = f"start it by hand as {GUIDE}, says (add-node: coming)"
+    if first or (host and host.data is Data.MEMBER):
+        return "run `deploy`"
+    if first is None:
+        return f"run `deploy` if a deploy was cut off; if it was added by hand, {by_hand}"
+    return f"it was added by hand: {by_hand}"
 
 
 def _versions(now: ClusterState) -> Iterator[str]:

@@ -237,6 +237,15 @@ class ClusterState:
         return any(host.serving for host in self.hosts.values())
 
     @property
+    def formed(self) -> bool:
+        """Whether this cluster has ever had a leader: from then on nobody is new.
+
+        systemd marks a host the first time etcd is ready there, which needs a quorum. So data
+        without a marker means: started, and still waiting for its first quorum.
+        """
+        return any(host.marker or (host.endpoint and host.endpoint.leader) for host in self.hosts.values())
+
+    @property
     def uncertain(self) -> tuple[str, ...]:
         """Nodes that may have a quorum behind them although we cannot see it.
 

@@ -54,12 +54,8 @@ class Wish:
 
 
 def formed(now: ClusterState) -> bool:
-    """Whether this cluster has ever had a leader: from then on nobody is new.
-
-    systemd marks a host the first time etcd is ready there, which needs a quorum. So data
-    without a marker means: started, and still waiting for its first quorum.
-    """
-    return any(host.marker or (host.endpoint and host.endpoint.leader) for host in now.hosts.values())
+    """Whether this cluster has ever had a leader: from then on nobody is new."""
+    return now.formed
 
 
 def as_paths(spec: HostSpec) -> dict[str, PathState]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from etcdctl_remote.desired.identity import member_id
 from etcdctl_remote.desired.model import ClusterSpec, NodeSpec, Version
 from etcdctl_remote.observed.advice import quota
 from etcdctl_remote.observed.report import EndpointHealth, Health, Status, StatusRow, status
@@ -17,12 +18,14 @@ from etcdctl_remote.observed.state import (
     HostState,
     Marker,
     Member,
+    Told,
     UnitState,
 )
 
 NAMES = ("n1", "n2", "n3")
 IDS = {"n1": 0xA1, "n2": 0xA2, "n3": 0xA3, "n4": 0xA4}
 RUNNING = UnitState("active", "running", pid=7)
+TOLD = Told("/data", "", "/etc/etcd", "/usr/local/bin/etcdctl", "https://127.0.0.1:2379", "t0")
 
 
 def cluster(*names: str) -> ClusterSpec:
@@ -105,7 +108,7 @@ def test_a_stopped_member_is_down() -> None:
 def test_a_lost_quorum_is_minus_one() -> None:
     """Members answer for themselves, but nobody leads and no list can be read."""
     silent = host("n1", None, leader=0, errors=("etcdserver: no leader",))
-    stopped = HostState("n2", marker=Marker("demo", 0xC1, 0xA2, "n2"))
+    stopped = HostState("n2", data=Data.MEMBER, marker=Marker("demo", 0xC1, 0xA2, "n2"))
     report = seen({"n1": silent, "n2": stopped}, n3="timed out")
     assert report.tolerates == -1
     assert report.leader is None
@@ -120,7 +123,98 @@ def test_nothing_deployed_yet() -> None:
     report = seen({name: HostState(name) for name in NAMES})
     assert (report.cluster_id, report.version, report.leader, report.tolerates) == (None, None, None, -1)
     assert {row.role for row in report.members} == {"unknown"}
-    assert report.advice[0].startswith("no member answers: `deploy` starts what is down")
+    assert report.advice == ("etcd is not installed on n1 n2 n3: `deploy`",)
+
+
+def installed(name: str, **changes: object) -> HostState:
+    """Return a stopped member of ours with its data; `changes` go to the host."""
+    marker = Marker("demo", 0xC1, IDS[name], name)
+    stopped = HostState(name, told=TOLD, marker=marker, data=Data.MEMBER)
+    return replace(stopped, **changes)  # type: ignore[arg-type]
+
+
+def test_without_a_quorum_start_is_the_way() -> None:
+    """Deploy would refuse; before the first quorum ever, deploy it is; a lost majority of data is restored."""
+    down = "is down: etcd is inactive (dead); see `logs --node"
+    report = seen({name: installed(name) for name in NAMES})
+    assert report.advice == (
+        "no member answers: `start`; `logs` shows what etcd said last",
+        *(f"{name} {down} {name}`, then `start`" for name in NAMES),
+    )
+    one = seen({"n1": host("n1", None, leader=0), "n2": installed("n2"), "n3": installed("n3")})
+    assert one.advice[1:] == tuple(f"{name} {down} {name}`, then `start`" for name in ("n2", "n3"))
+    never = seen({name: installed(name, marker=None) for name in NAMES})
+    assert never.advice[0].startswith("no member answers: `deploy`;")
+    two = seen({"n1": installed("n1")}, n2="timed out", n3="timed out")
+    assert two.advice[0].startswith("no member answers: make n2 n3 reachable, then `start`;")
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"data": Data.ABSENT}, "/data is absent"),
+        ({"data": Data.OTHER}, "/data holds files, but no log of etcd's"),
+        ({"told": replace(TOLD, wal="/wal"), "wal": Data.EMPTY}, "/wal is empty"),
+        ({"told": None, "marker": None, "data": Data.EMPTY}, "/var/lib/etcd is empty"),
+    ],
+)
+def test_a_member_without_its_data_is_replaced(changes: dict[str, object], what: str) -> None:
+    """By its marker, or, reinstalled, by the list: neither `deploy` nor `start` would help."""
+    report = seen({**healthy(), "n2": installed("n2", **changes)})
+    assert report.advice == (
+        f"n2 was a member, but {what}: its data is gone, so it must be replaced, never started: "
+        'docs/operations.md, "A member whose data is gone"; if its disk is only not mounted, mount it, then `start`',
+    )
+
+
+def test_lost_data_without_a_quorum() -> None:
+    """Nobody is told to start what must not start; a majority that is lost is restored."""
+    report = seen({"n1": installed("n1"), **{n: installed(n, data=Data.EMPTY) for n in ("n2", "n3")}})
+    assert [line.split()[0] for line in report.advice] == ["n2", "n3", "no", "n1"]
+    assert all("restore from a backup" in line for line in report.advice[2:])
+
+
+@pytest.mark.parametrize("data", [Data.ABSENT, Data.EMPTY, Data.OTHER])
+def test_a_running_member_whose_data_was_removed(data: Data) -> None:
+    """It serves from what it holds open, until it restarts: the gravest line, before all others."""
+    hosts = {**healthy(), "n1": replace(host("n1"), told=TOLD, data=data), "n2": installed("n2", data=data)}
+    report = seen(hosts)
+    assert report.advice[0].startswith("n1 runs, but /data ")
+    assert "it will not come back after a restart" in report.advice[0]
+    assert "replace it now" in report.advice[0]
+    assert report.advice[1].startswith("n2 was a member")
+
+
+def test_a_host_that_does_not_tell_has_not_lost_its_data() -> None:
+    """Unknown is no proof, running or not."""
+    hosts = {**healthy(), "n1": replace(host("n1"), told=TOLD, data=Data.UNKNOWN)}
+    assert seen(hosts).advice == ()
+    hosts["n2"] = installed("n2", data=Data.UNKNOWN)
+    assert seen(hosts).advice[0].startswith("n2 is down")
+
+
+def test_a_host_without_etcd_beside_members() -> None:
+    """Before the first quorum deploy installs it; later the quorum comes first."""
+    first = seen({"n1": installed("n1", marker=None), "n2": HostState("n2"), "n3": HostState("n3")})
+    assert first.advice[-1] == "etcd is not installed on n3: `deploy`"
+    later = seen({"n1": installed("n1"), "n2": installed("n2"), "n3": HostState("n3")})
+    assert later.advice[-1] == "etcd is not installed on n3: get the quorum back first: `start`"
+
+
+def test_a_listed_member_that_never_started() -> None:
+    """A founding one is deploy's; one added by hand is not; where no token tells, both are said."""
+    url, guide = "https://10.0.0.13:2380", 'docs/operations.md, "A member whose data is gone"'
+    for id, told, way in (
+        (member_id([url], "t0"), TOLD, "run `deploy`"),
+        (0xA3, TOLD, f"it was added by hand: start it by hand as {guide}, says (add-node: coming)"),
+        (0xA3, None, "run `deploy` if a deploy was cut off; if it was added by hand, start it by hand as"),
+    ):
+        found = (*LIST[:2], Member(id, "", (url,), ()))
+        hosts = {name: replace(host(name, found), told=told) for name in ("n1", "n2")}
+        (line,) = seen({**hosts, "n3": HostState("n3")}).advice
+        assert line.startswith(f"n3 is in the member list but never started: {way}")
+        begun = seen({**hosts, "n3": HostState("n3", told=told, data=Data.MEMBER)}).advice
+        assert begun == ("n3 is in the member list but never started: run `deploy`",)
 
 
 @pytest.mark.parametrize("space", [" ", "  "])
@@ -186,7 +280,7 @@ def test_unstarted_and_learning_members() -> None:
         (0xA2, "learner"),
         (0xA3, "unstarted"),
     ]
-    assert "n3 is in the member list but never started: run `deploy`" in report.advice
+    assert "n3 is in the member list but never started: run `deploy`" in report.advice[1]
 
 
 def test_mixed_versions_count_as_the_lowest() -> None:

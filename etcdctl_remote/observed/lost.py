@@ -1,0 +1,68 @@
+"""Whose data is gone, and what brings a silent member back: as `deploy` and `start` see it. Pure."""
+
+from __future__ import annotations
+
+from ..desired.identity import member_id
+from ..desired.model import ClusterSpec
+from .rows import StatusRow
+from .state import ClusterState, Data, HostState, quorum
+
+GUIDE = 'docs/operations.md, "A member whose data is gone"'
+
+_HOLDS = {Data.ABSENT: "is absent", Data.EMPTY: "is empty", Data.OTHER: "holds files, but no log of etcd's"}
+"""What proves that nothing of a member is there; a host that does not tell proves nothing."""
+
+
+def gone(cluster: ClusterSpec, host: HostState) -> str:
+    """Name the directories that are proven to hold no member; empty if none is."""
+    data, wal = (
+        (host.told.data, host.told.wal) if host.told else (cluster.paths.data, cluster.paths.wal or "")
+    )
+    places = ((data, host.data), (wal, host.wal)) if wal else ((data, host.data),)
+    return " and ".join(f"{path} {_HOLDS[what]}" for path, what in places if what in _HOLDS)
+
+
+def lost(cluster: ClusterSpec, now: ClusterState, row: StatusRow) -> str:
+    """Say what is gone of a host that was a member, by its own marker or by the member list."""
+    host = now.hosts.get(row.node or "")
+    if host is None or row.role == "not a member":
+        return ""
+    marked = host.marker is not None and (row.role != "unstarted" or row.id == host.marker.member_id)
+    listed = any(member.id == row.id and member.started for member in now.members)
+    runs = host.unit.running
+    proven = host.told is not None and host.serving if runs else marked or listed
+    return gone(cluster, host) if proven else ""
+
+
+def bare(now: ClusterState) -> tuple[str, ...]:
+    """Name the hosts where no etcd is installed, and none ever was a member."""
+    return tuple(
+        name
+        for name, host in now.hosts.items()
+        if host.told is None
+        and host.marker is None
+        and not host.unit.running
+        and host.data is not Data.MEMBER
+    )
+
+
+def founding(cluster: ClusterSpec, now: ClusterState, row: StatusRow) -> bool | None:
+    """Whether a listed member is one of the first: its id comes from its URL and the token. None: untold."""
+    node = cluster.node(row.node or "")
+    token = next((host.told.token for host in now.hosts.values() if host.told and host.told.token), "")
+    if not token or not (node.address or node.advertise):
+        return None
+    return row.id == member_id([cluster.peer_url(node)], token)
+
+
+def way_back(cluster: ClusterSpec, now: ClusterState) -> str:
+    """Say which task brings silent members back."""
+    if now.has_quorum:
+        return "`start`" if now.unreachable or now.denied else "`deploy` or `start`"
+    alive = sum(host.data is Data.MEMBER and not gone(cluster, host) for host in now.hosts.values())
+    task = "`start`" if now.formed or now.unreachable else "`deploy`"
+    if alive >= quorum(len(cluster.nodes)) or not (now.formed or now.unreachable):
+        return task
+    if now.unreachable:
+        return f"make {' '.join(sorted(now.unreachable))} reachable, then {task}"
+    return "restore from a backup (restore: coming)"
