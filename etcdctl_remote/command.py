@@ -30,7 +30,30 @@ HELP = {
     "dry_run": "show what would be done; nothing is touched",
     "confirm": "the cluster's name: agreement to what can cost data",
     "node": "only this node",
+    "command": "etcdctl's own arguments, quoted as one: 'member list -w table'",
+    "lines": "how many of the last lines of each node",
+    "follow": "go on with what comes, until Ctrl-C",
+    "delete_data": "delete the data directories instead of moving them aside",
+    "run": "the id of one run, as the list shows it: step by step",
 }
+OWN = {
+    "init": {
+        "inventory": "the file to write (default inventory.yaml); never over one",
+        "cluster": "the cluster's name",
+        "node": "NAME=ADDRESS; repeatable, once for each node",
+        "version": "the etcd release, for example 3.6.14 (default: the newest that is known)",
+        "user": "the login user (default: what OpenSSH's configuration says)",
+        "schema": "write the inventory's JSON Schema to standard output instead",
+    },
+    "etcdctl": {"node": "on this node (default: the first that can be reached)"},
+    "lab_up": {
+        "name": "the lab's name: its files are in .lab/NAME",
+        "nodes": "how many nodes",
+        "os": "debian12 or debian13",
+    },
+    "lab_down": {"name": "the lab's name"},
+}
+"""What a flag means in one task only."""
 
 
 class Whole(Argument):
@@ -43,8 +66,8 @@ class Whole(Argument):
 
     def set_value(self, value: Any, cast: bool = True) -> None:
         """Take a number, or end with the exit code of wrong usage."""
-        if cast and not str(value).isdecimal():
-            raise Exit(f"error: --{self.names[0]} {value}: not a whole number", UsageError.exit_code)
+        if cast and not (str(value).isdecimal() and int(value) > 0):
+            raise Exit(f"error: --{self.names[0]} {value}: not a whole number from 1", UsageError.exit_code)
         super().set_value(value, cast)
 
 
@@ -55,7 +78,7 @@ class Command(Task):  # type: ignore[type-arg]
         opts = super().arg_opts(name, default, taken_names)
         long = opts["names"][0]
         opts["names"] = (long, SHORT[name]) if name in SHORT else (long,)
-        opts.setdefault("help", HELP.get(name))
+        opts["help"] = OWN.get(self.body.__name__, {}).get(name) or HELP.get(name)
         return opts
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:

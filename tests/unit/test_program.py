@@ -83,8 +83,10 @@ def test_the_checkout_has_the_same_tasks() -> None:
         (("deploy", "--no-such-flag"), "--no-such-flag"),
         (("deploy", "-x"), "-x"),
         (("deploy", "now"), "now"),
-        (("logs", "--lines", "many", *MISSING), "error: --lines many: not a whole number"),
-        (("logs", "--lines=-1", *MISSING), "--lines -1"),
+        (("logs", "--lines", "many", *MISSING), "error: --lines many: not a whole number from 1"),
+        (("logs", "--lines=-1", *MISSING), "--lines -1: not a whole number from 1"),
+        (("logs", "--lines", "-5", *MISSING), "--lines -5: not a whole number from 1"),
+        (("logs", "--lines", "0", *MISSING), "--lines 0: not a whole number from 1"),
         (("lab.up", "--nodes", "1.5"), "--nodes 1.5"),
         (("no-such-task",), "no-such-task"),
     ],
@@ -105,7 +107,7 @@ def test_a_wrong_number_in_the_checkout() -> None:
         [*CHECKOUT, "logs", "--lines", "many"], capture_output=True, text=True, env=environment(), cwd=ROOT
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: --lines many: not a whole number\n"
+    assert done.stderr == "error: --lines many: not a whole number from 1\n"
 
 
 @pytest.mark.parametrize("task", ["check", "deploy", "status", "audit"])
