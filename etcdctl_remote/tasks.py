@@ -252,8 +252,11 @@ def lab_up(
     lab = _lab_nodes()
 
     out = screen(output)
+    before = lab.find(name)
+    kept = before is not None and before.inventory.is_file()
     found = lab.up(name, lab.Shape(nodes=nodes, os=os), say=out.note)
-    out.result(f"{found.inventory} written. Next: `deploy -i {found.inventory}`.", _lab_document(found))
+    done = "kept as it was" if kept else "written"
+    out.result(f"{found.inventory} {done}. Next: `deploy -i {found.inventory}`.", _lab_document(found))
 
 
 @command

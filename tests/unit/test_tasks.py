@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,14 +16,14 @@ from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
-from etcdctl_remote.command import HELP, SHORT
+from etcdctl_remote.command import HELP, OWN, SHORT
 from etcdctl_remote.console.output import Output
 from etcdctl_remote.errors import Unreachable, UsageError
 from etcdctl_remote.operations.session import Session
 from etcdctl_remote.plan.journal import Journal
 from etcdctl_remote.plan.step import Plan
 from etcdctl_remote.running import consent_on
-from etcdctl_remote.tasks import namespace
+from etcdctl_remote.tasks import lab_up, namespace
 from tests.unit.operations.here import Canned, session
 
 CHANGING = {"deploy", "start", "stop", "destroy"}
@@ -83,9 +84,28 @@ def test_every_task_says_what_it_does(name: str) -> None:
     first = (TASKS[name].__doc__ or "").strip().splitlines()[0]
     assert first
     assert len(first) < 110
-    for argument in flags(name).values():
-        if argument.name in HELP:
-            assert argument.help == HELP[argument.name]
+    own = OWN.get(name.replace(".", "_"), {})
+    for flag, argument in flags(name).items():
+        assert argument.help
+        assert argument.help == (own.get(flag) or HELP[flag])
+
+
+@pytest.mark.parametrize(("stands", "done"), [(True, "kept as it was"), (False, "written")])
+def test_a_labs_inventory_is_kept_or_written(
+    stands: bool,
+    done: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A lab that stands keeps the inventory somebody may have changed, and that is said."""
+    lab = SimpleNamespace(name="demo", inventory=tmp_path / "inventory.yaml", nodes=())
+    if stands:
+        lab.inventory.write_text("cluster: demo")
+    labs = SimpleNamespace(find=lambda _: lab if stands else None, up=lambda *_, **__: lab, Shape=dict)
+    monkeypatch.setattr("etcdctl_remote.tasks._lab_nodes", lambda: labs)
+    lab_up(Context())
+    assert f"{lab.inventory} {done}. Next" in capsys.readouterr().out
 
 
 def test_destroy_wants_the_name() -> None:
