@@ -57,7 +57,9 @@ class Asker:
 
     def _insist(self, question: str, hint: str) -> None:
         if not self.present:
-            raise UsageError(f"{one_line(question)}: there is no terminal to ask on", hint)
+            asked = one_line(question)
+            end = " There" if asked.endswith("?") else ": there"
+            raise UsageError(f"{asked}{end} is no terminal to ask on", hint)
 
     def _answer(self, prompt: str) -> str:
         """Read a line; the end of input (Ctrl-D) is an empty one."""

@@ -64,6 +64,8 @@ def test_without_a_terminal_the_flag_is_named(blind: str) -> None:
     with pytest.raises(UsageError) as password:
         asked.password("sudo password", hint="allow sudo without one")
     assert "--yes" in yes.value.hint
+    assert yes.value.message == "Carry out these 14 steps? There is no terminal to ask on"
+    assert name.value.message == "data is lost: there is no terminal to ask on"
     assert "--confirm demo" in name.value.hint
     assert password.value.hint == "allow sudo without one"
     assert stdin.tell() == 0
