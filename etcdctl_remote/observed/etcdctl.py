@@ -157,6 +157,10 @@ def _unwrapped(cause: str) -> str:
     return _PLAINLY.get(cause, cause)
 
 
+INSTALLED = '[ -x "$1" ] || { echo "etcd is not installed here: invoke deploy" >&2; exit 127; }\n'
+"""The beginning of a script that runs etcdctl: says so where there is none."""
+
+
 def argv(cluster: ClusterSpec, node: NodeSpec) -> tuple[str, ...]:
     """Return etcdctl on its node: own endpoint and certificates, up to the sub-command."""
     pki = f"{cluster.paths.config}/pki/current"

@@ -17,10 +17,8 @@ from .session import Session
 TIMEOUT = 5
 """Seconds: etcdctl's own default for one command."""
 _STATUS = "\n@@status\n"
-_SCRIPT = r"""
-[ -x "$1" ] || { echo "etcd is not installed here: invoke deploy" >&2; exit 127; }
-"$@" health || exit
-printf '\n@@status\n'
+_SCRIPT = f"""{etcdctl.INSTALLED}"$@" health || exit
+printf '\\n@@status\\n'
 "$@" status 2>/dev/null || :
 """
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from ..errors import UsageError, none_reached
-from ..observed.etcdctl import argv
+from ..observed.etcdctl import INSTALLED, argv
 from ..remote.host import Command
 from .session import Session
 
@@ -41,8 +41,21 @@ def run_etcdctl(
     given = {word.split("=", 1)[0] for word in options if word.startswith("--")}
     kept = tuple(flag for flag in base[1:] if flag.split("=", 1)[0] not in given)
     # What it does is not said in errors: the words may hold a password (--user root:…).
-    command = Command('exec "$@"', (base[0], *kept, *words), about="etcdctl", writes=True)
-    return host.stream(command, stdin, out, err)
+    command = Command(INSTALLED + 'exec "$@"', (base[0], *kept, *words), about="etcdctl", writes=True)
+    refused = False
+
+    def watch(data: bytes) -> None:
+        nonlocal refused
+        refused = refused or b"connection refused" in data
+        err(data)
+
+    code = host.stream(command, stdin, out, watch)
+    others = [name for name in session.fleet.hosts if name != host.name]
+    if code and refused and others and not given & {"--endpoints", "--cluster"}:
+        err(
+            f"{host.name}'s etcd does not answer (connection refused); another node: --node {' or '.join(others)}\n".encode()
+        )
+    return code
 
 
 def verb(arguments: str) -> str:

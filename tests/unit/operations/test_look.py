@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from etcdctl_remote.desired.model import PathsSpec
 from etcdctl_remote.errors import ConnectionLost, Problem, TimedOut, Unreachable, UsageError
+from etcdctl_remote.observed.etcdctl import INSTALLED
 from etcdctl_remote.observed.report import EndpointHealth
 from etcdctl_remote.operations.health import health
 from etcdctl_remote.operations.logs import streams
@@ -237,7 +238,7 @@ def test_arguments_are_never_pasted_into_the_script() -> None:
     host = Canned("n1")
     etcdctl(session(host, spec=cluster(1)), "put k '$(reboot)'")
     (asked,) = host.asked
-    assert asked.script == 'exec "$@"'
+    assert asked.script == INSTALLED + 'exec "$@"'
     assert asked.args[-3:] == ("put", "k", "$(reboot)")
 
 
@@ -293,6 +294,29 @@ def test_a_password_on_the_line_is_not_in_an_error() -> None:
 def test_the_journal_gets_the_first_word_only(arguments: str, noted: str) -> None:
     """What follows may be a secret, and so may the value of a flag."""
     assert verb(arguments) == noted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ("get k", b"n1's etcd does not answer (connection refused); another node: --node n2\n"),
+        ("--endpoints=https://10.0.0.9:2379 get k", b""),
+        ("endpoint health --cluster", b""),
+    ],
+)
+def test_a_node_whose_etcd_is_down_names_another(arguments: str, hint: bytes) -> None:
+    """Nothing is run a second time elsewhere; where others were asked, nothing is guessed."""
+    seen = b"dial tcp 10.0.0.1:2379: connect: connection refused\n"
+    down, other = Canned("n1", {"etcdctl": said("", seen.decode(), 1)}), Canned("n2")
+    found = etcdctl(session(down, other), arguments)
+    assert (found.exit, found.stderr) == (1, seen + hint)
+    assert not other.asked
+
+
+def test_where_no_etcdctl_is(tmp_path: Path) -> None:
+    """As `health` says it, not as a shell does."""
+    found = etcdctl(session(Local("n1"), spec=cluster(1, PathsSpec(bin=str(tmp_path)))), "get k")
+    assert (found.exit, found.stderr) == (127, b"etcd is not installed here: invoke deploy\n")
 
 
 def test_which_node(tmp_path: Path) -> None:
