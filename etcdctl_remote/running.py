@@ -62,7 +62,6 @@ def change(
     noted: Mapping[str, object] | None = None,
 ) -> None:
     """Run an operation that changes something: progress, consent, journal, a closing line."""
-    from .console.plans import document
     from .console.progress import progress
     from .session import session
 
@@ -78,10 +77,24 @@ def change(
     if asked.dry_run:
         show_plan(out, todo)
     else:
-        if not todo:
-            for note in todo.notes:
-                out.warn(note)
-        out.result(f"{todo.title}: {done if todo else 'nothing to do'}", document(todo))
+        finish(out, todo, done)
+
+
+def finish(out: Output, todo: Plan, done: str) -> None:
+    """Say how it ended; exit 1 if a host that was seen had to be left out."""
+    from invoke.exceptions import Exit
+
+    from .console.plans import document
+
+    if todo.left_out or not todo:
+        for note in todo.notes:
+            out.warn(note)
+    end = done if todo else "nothing to do"
+    if todo.left_out:
+        end = f"{done if todo else 'nothing was started'}; left out: {' '.join(todo.left_out)}"
+    out.result(f"{todo.title}: {end}", document(todo))
+    if todo.incomplete:
+        raise Exit(code=1)
 
 
 def ways_on(out: Output, listen: Listener | None = None) -> Ways:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..desired.model import ClusterSpec
 from ..errors import Refused
+from ..observed.lost import GUIDE, bare, gone
 from ..observed.state import ClusterState, Data, HostState, quorum
 from ..plan import gates
 from ..plan.step import Plan, Stage
@@ -48,11 +49,14 @@ def plan_start(cluster: ClusterSpec, now: ClusterState, token: str | None = None
     """
     if not now.hosts:
         refuse_unseen(now)
-    able = {name: host for name, host in now.hosts.items() if not _unsafe(cluster, host, token)}
-    left_out = {name: _unsafe(cluster, host, token) for name, host in now.hosts.items() if name not in able}
-    left_out |= {name: why.removeprefix(f"{name}: ") for name, why in now.unreachable.items()}
+    unsafe = {name: why for name, host in now.hosts.items() if (why := _unsafe(cluster, host, token))}
+    able = {name: host for name, host in now.hosts.items() if name not in unsafe}
+    unseen = {name: why.removeprefix(f"{name}: ") for name, why in now.unreachable.items()}
+    left_out = unsafe | unseen
     if not able:
-        raise Refused(f"no node of {cluster.name} has a member to start", "invoke deploy", left_out)
+        fresh = len(bare(now)) == len(now.hosts)
+        hint = "invoke deploy" if fresh else "each line names what to do"
+        raise Refused(f"no node of {cluster.name} has a member to start", hint, left_out)
     if len(able) < quorum(len(cluster.nodes)):
         raise Refused(
             f"only {len(able)} of {len(cluster.nodes)} members of {cluster.name} could run: that is no quorum",
@@ -66,13 +70,38 @@ def plan_start(cluster: ClusterSpec, now: ClusterState, token: str | None = None
         until=gates.all_serve(tuple(able)),
         deadline=DEADLINE,
     )
-    notes = tuple(f"{name} is not started: {why}" for name, why in sorted(left_out.items()))
-    return Plan(f"start {cluster.name}", (stage,) if down else (), notes)
+    hollow = [name for name in unsafe if _hollow(cluster, now.hosts[name])]
+    missing = sorted(left_out.keys() - set(hollow))
+    return Plan(
+        f"start {cluster.name}",
+        (stage,) if down else (),
+        tuple(_left_out(name, why, now, hollow=name in hollow) for name, why in sorted(left_out.items())),
+        left_out=tuple(missing),
+        incomplete=any(name in unsafe for name in missing),
+    )
+
+
+def _hollow(cluster: ClusterSpec, host: HostState) -> bool:
+    """Whether a member of ours serves on although its data was removed."""
+    return host.told is not None and host.serving and bool(gone(cluster, host))
+
+
+def _left_out(name: str, why: str, now: ClusterState, *, hollow: bool) -> str:
+    """Say of a node why it is not started, and what to do."""
+    if hollow:
+        return f"{name} runs, but {why}; it will not come back after a restart"
+    if name in now.unreachable:
+        why += "; whether it runs is not known: mend the way there, then invoke start again"
+    return f"{name} is not started: {why}"
 
 
 def _unsafe(cluster: ClusterSpec, host: HostState, token: str | None) -> str:
+    if what := gone(cluster, host):
+        if host.told is None and host.marker is None:
+            return f"etcd is not installed there, and {what}: invoke deploy"
+        return f"{what}: a member without its data must be replaced, never started ({GUIDE})"
     if host.data is not Data.MEMBER:
-        return f"its data directory is {host.data}: deploy tells what to do"
+        return f"what its data directory holds is {host.data}: look there, then invoke start again"
     return "" if ours(cluster, host, token) else f"the etcd that is installed there is not {cluster.name}'s"
 
 

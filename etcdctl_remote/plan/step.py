@@ -61,6 +61,10 @@ class Plan:
     stages: tuple[Stage, ...] = ()
     notes: tuple[str, ...] = ()
     """What the operator should know before saying yes."""
+    left_out: tuple[str, ...] = ()
+    """Nodes for which nothing can be done that should be; a note says why."""
+    incomplete: bool = False
+    """Whether a host that was seen is among them: carried out, the task has failed all the same."""
 
     def __bool__(self) -> bool:
         return any(stage.steps for stage in self.stages)

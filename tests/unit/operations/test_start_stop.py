@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from etcdctl_remote.errors import Refused, Unreachable
-from etcdctl_remote.observed.state import ClusterState
+from etcdctl_remote.observed.state import ClusterState, Data, HostState, UnitState
 from etcdctl_remote.operations.ownership import identity_path
 from etcdctl_remote.operations.start_stop import plan_start, plan_stop
 from etcdctl_remote.operations.wish import Wish
@@ -93,8 +93,14 @@ def test_a_member_without_its_data_is_not_started(tmp_path: Path) -> None:
     world.machines["n2"].log = None
     todo = starting(want, world)
     assert hosts(todo) == ["n1", "n3"]
-    assert todo.notes == ("n2 is not started: its data directory is absent: deploy tells what to do",)
+    lost = (
+        "n2 is not started: /var/lib/etcd is absent: a member without its data must be replaced, never started "
+        '(docs/operations.md, "A member whose data is gone")',
+    )
+    assert (todo.notes, todo.left_out, todo.incomplete) == (lost, ("n2",), True)
     run(todo, world)
+    again = starting(want, world)
+    assert (bool(again), again.notes, again.left_out, again.incomplete) == (False, lost, ("n2",), True)
     assert not world.machines["n2"].running
     assert world.has_quorum()
 
@@ -173,7 +179,51 @@ def test_an_unreachable_host_does_not_prevent_a_start(tmp_path: Path) -> None:
     two = {name: host for name, host in now.hosts.items() if name != "n3"}
     todo = plan_start(want.cluster, replace(now, hosts=two, unreachable={"n3": "n3: no route to host"}))
     assert [step.host for stage in todo.stages for step in stage.steps] == ["n1", "n2"]
-    assert todo.notes == ("n3 is not started: no route to host",)
+    assert todo.notes == (
+        "n3 is not started: no route to host; whether it runs is not known: "
+        "mend the way there, then invoke start again",
+    )
+    assert (todo.left_out, todo.incomplete) == (("n3",), False)
+
+
+def test_a_running_member_whose_data_was_removed_is_named(tmp_path: Path) -> None:
+    """It runs, so nothing is left to start; whoever asks is told all the same."""
+    want = wish(tmp_path)
+    now = seen(want, deployed(want))
+    hollow = replace(now.hosts["n1"], data=Data.ABSENT)
+    todo = plan_start(want.cluster, replace(now, hosts={**now.hosts, "n1": hollow}))
+    assert (bool(todo), todo.left_out, todo.incomplete) == (False, (), False)
+    (note,) = todo.notes
+    assert note.startswith("n1 runs, but /var/lib/etcd is absent: a member without its data must be replaced")
+
+
+@pytest.mark.parametrize("wal", [Data.ABSENT, Data.EMPTY, Data.OTHER])
+def test_a_member_without_its_log_is_not_started(tmp_path: Path, wal: Data) -> None:
+    """A log on a disk of its own is the member's data too."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    world.stop_all()
+    now = seen(want, world)
+    host = now.hosts["n2"]
+    assert host.told
+    hollow = replace(host, told=replace(host.told, wal="/wal"), wal=wal)
+    todo = plan_start(want.cluster, replace(now, hosts={**now.hosts, "n2": hollow}))
+    assert (hosts(todo), todo.incomplete) == (["n1", "n3"], True)
+    assert todo.notes[0].startswith("n2 is not started: /wal ")
+
+
+def test_who_never_had_etcd_or_does_not_tell_is_left_out(tmp_path: Path) -> None:
+    """A blank host is deploy's; an unknown one is nobody's to guess."""
+    want = wish(tmp_path)
+    now = seen(want, deployed(want))
+    stopped = replace(now.hosts["n2"], unit=UnitState(), endpoint=None, members=None)
+    for host, why in (
+        (HostState("n2"), "etcd is not installed there, and /var/lib/etcd is absent: invoke deploy"),
+        (replace(stopped, data=Data.UNKNOWN), "what its data directory holds is unknown: look there"),
+    ):
+        todo = plan_start(want.cluster, replace(now, hosts={**now.hosts, "n2": host}))
+        assert (bool(todo), todo.left_out, todo.incomplete) == (False, ("n2",), True)
+        assert todo.notes[0].startswith(f"n2 is not started: {why}")
 
 
 def test_too_few_to_elect_are_not_started(tmp_path: Path) -> None:
