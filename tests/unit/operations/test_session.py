@@ -22,7 +22,7 @@ def test_one_silent_host_does_not_spoil_the_observation() -> None:
         unreachable={"n3": Unreachable("n3: no route")},
     ).observe()  # fmt: skip
     assert set(found.hosts) == {"n1"}
-    assert found.unreachable == {"n2": "n2: late", "n3": "n3: no route"}
+    assert found.unreachable == {"n2": "late", "n3": "no route"}
 
 
 @pytest.mark.parametrize("answer", [ConnectionLost("gone"), said("@@data\nempty\n"), said("", "boom", 1)])
