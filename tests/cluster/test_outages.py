@@ -60,7 +60,7 @@ def test_without_the_certificates_it_was_deployed_with(lab: Lab, tmp_path: Path)
         store.save(store.prepare(cluster, datetime.now(UTC)))
         done = drive.fails(lab, 4, "nothing was changed", inventory=copy)
         for node in lab.nodes:
-            drive.tells(done, f"{node.name}:", "another cluster, or the certs folder is not the one")
+            drive.tells(done, f"{node.name}:", "another cluster's", "or the certs folder is not the one")
 
 
 def test_an_inventory_of_another_cluster(lab: Lab, tmp_path: Path) -> None:
