@@ -22,6 +22,12 @@ def gone(cluster: ClusterSpec, host: HostState) -> str:
     return " and ".join(f"{path} {_HOLDS[what]}" for path, what in places if what in _HOLDS)
 
 
+def hollow(cluster: ClusterSpec, host: HostState) -> bool:
+    """Whether a member of ours runs on although its data was removed: it votes until it restarts."""
+    answers = host.unit.running and (host.endpoint is not None or host.serving)
+    return answers and host.told is not None and bool(gone(cluster, host))
+
+
 def lost(cluster: ClusterSpec, now: ClusterState, row: StatusRow) -> str:
     """Say what is gone of a host that was a member, by its own marker or by the member list."""
     host = now.hosts.get(row.node or "")
@@ -29,8 +35,7 @@ def lost(cluster: ClusterSpec, now: ClusterState, row: StatusRow) -> str:
         return ""
     marked = host.marker is not None and (row.role != "unstarted" or row.id == host.marker.member_id)
     listed = any(member.id == row.id and member.started for member in now.members)
-    runs = host.unit.running
-    proven = host.told is not None and host.serving if runs else marked or listed
+    proven = hollow(cluster, host) if host.unit.running else marked or listed
     return gone(cluster, host) if proven else ""
 
 
@@ -59,7 +64,10 @@ def way_back(cluster: ClusterSpec, now: ClusterState) -> str:
     """Say which task brings silent members back."""
     if now.has_quorum:
         return "`start`" if now.unreachable or now.denied else "`deploy` or `start`"
-    alive = sum(host.data is Data.MEMBER and not gone(cluster, host) for host in now.hosts.values())
+    alive = sum(
+        hollow(cluster, host) or (host.data is Data.MEMBER and not gone(cluster, host))
+        for host in now.hosts.values()
+    )
     task = "`start`" if now.formed or now.unreachable else "`deploy`"
     if alive >= quorum(len(cluster.nodes)) or not (now.formed or now.unreachable):
         return task

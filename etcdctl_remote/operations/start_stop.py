@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..desired.model import ClusterSpec
 from ..errors import Refused
-from ..observed.lost import GUIDE, bare, gone
+from ..observed.lost import GUIDE, bare, gone, hollow
 from ..observed.state import ClusterState, Data, HostState, quorum
 from ..plan import gates
 from ..plan.step import Plan, Stage
@@ -53,13 +53,17 @@ def plan_start(cluster: ClusterSpec, now: ClusterState, token: str | None = None
     able = {name: host for name, host in now.hosts.items() if name not in unsafe}
     unseen = {name: why.removeprefix(f"{name}: ") for name, why in now.unreachable.items()}
     left_out = unsafe | unseen
-    if not able:
+    voting = {
+        name for name in unsafe if hollow(cluster, now.hosts[name]) and ours(cluster, now.hosts[name], token)
+    }
+    if not able and not voting:
         fresh = len(bare(now)) == len(now.hosts)
         hint = "invoke deploy" if fresh else "each line names what to do"
         raise Refused(f"no node of {cluster.name} has a member to start", hint, left_out)
-    if len(able) < quorum(len(cluster.nodes)):
+    count = len(able) + len(voting)
+    if count < quorum(len(cluster.nodes)):
         raise Refused(
-            f"only {len(able)} of {len(cluster.nodes)} members of {cluster.name} could run: that is no quorum",
+            f"only {count} of {len(cluster.nodes)} members of {cluster.name} could run: that is no quorum",
             "make the other hosts reachable; a cluster that has lost most of its data is restored (coming)",
             left_out,
         )
@@ -70,25 +74,19 @@ def plan_start(cluster: ClusterSpec, now: ClusterState, token: str | None = None
         until=gates.all_serve(tuple(able)),
         deadline=DEADLINE,
     )
-    hollow = [name for name in unsafe if _hollow(cluster, now.hosts[name])]
-    missing = sorted(left_out.keys() - set(hollow))
+    missing = sorted(left_out.keys() - voting)
     return Plan(
         f"start {cluster.name}",
         (stage,) if down else (),
-        tuple(_left_out(name, why, now, hollow=name in hollow) for name, why in sorted(left_out.items())),
+        tuple(_left_out(name, why, now, runs=name in voting) for name, why in sorted(left_out.items())),
         left_out=tuple(missing),
         incomplete=any(name in unsafe for name in missing),
     )
 
 
-def _hollow(cluster: ClusterSpec, host: HostState) -> bool:
-    """Whether a member of ours serves on although its data was removed."""
-    return host.told is not None and host.serving and bool(gone(cluster, host))
-
-
-def _left_out(name: str, why: str, now: ClusterState, *, hollow: bool) -> str:
+def _left_out(name: str, why: str, now: ClusterState, *, runs: bool) -> str:
     """Say of a node why it is not started, and what to do."""
-    if hollow:
+    if runs:
         return f"{name} runs, but {why}; it will not come back after a restart"
     if name in now.unreachable:
         why += "; whether it runs is not known: mend the way there, then invoke start again"

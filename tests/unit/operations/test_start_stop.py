@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from etcdctl_remote.errors import Refused, Unreachable
+from etcdctl_remote.observed.report import status
 from etcdctl_remote.observed.state import ClusterState, Data, HostState, UnitState
 from etcdctl_remote.operations.ownership import identity_path
 from etcdctl_remote.operations.start_stop import plan_start, plan_stop
@@ -195,6 +196,28 @@ def test_a_running_member_whose_data_was_removed_is_named(tmp_path: Path) -> Non
     assert (bool(todo), todo.left_out, todo.incomplete) == (False, (), False)
     (note,) = todo.notes
     assert note.startswith("n1 runs, but /var/lib/etcd is absent: a member without its data must be replaced")
+
+
+def test_a_running_member_without_its_data_still_votes(tmp_path: Path) -> None:
+    """With n2's data gone, n1's removed under it and n3 down, starting n3 brings the quorum back."""
+    want = wish(tmp_path)
+    now = seen(want, deployed(want))
+    endpoint = now.hosts["n1"].endpoint
+    assert endpoint
+    alone = replace(
+        now.hosts["n1"], data=Data.ABSENT, endpoint=replace(endpoint, leader=0), members=None, listed_by=None
+    )
+    down = {
+        name: replace(now.hosts[name], unit=UnitState(), endpoint=None, members=None, listed_by=None)
+        for name in ("n2", "n3")
+    }
+    down["n2"] = replace(down["n2"], data=Data.ABSENT)
+    state = replace(now, hosts={"n1": alone, **down})
+    todo = plan_start(want.cluster, state)
+    assert (hosts(todo), todo.left_out, todo.incomplete) == (["n3"], ("n2",), True)
+    advice = status(want.cluster, state, {}).advice
+    assert advice[0].startswith("n1 runs, but ")
+    assert advice[-1].endswith("see `logs --node n3`, then `start`")
 
 
 @pytest.mark.parametrize("wal", [Data.ABSENT, Data.EMPTY, Data.OTHER])
