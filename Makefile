@@ -21,7 +21,8 @@ demo:
 test:
 	@scripts/setup test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest tests/unit tests/contract tests/lab tests/cluster
+	$(BIN)/pytest -n 2 tests/unit
+	$(BIN)/pytest -n 2 tests/cluster/test_kill_*.py tests/cluster tests/lab tests/contract
 
 lint:
 	@scripts/setup tools

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import re
 import signal
 import tarfile
@@ -93,8 +94,12 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 @pytest.fixture(scope="session")
 def lab_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    """Keep one lab for each shape (and each further one of a shape in one test) until the run ends."""
-    labs.sweep()
+    """Keep one lab for each shape (and each further one of a shape in one test) until the run ends.
+
+    Each worker of a run that goes side by side has its own; the first one sweeps for all.
+    """
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
+        labs.sweep()
     made: dict[str, labs.Lab] = {}
     state = tmp_path_factory.mktemp("labs")
     owner = labs.me()

@@ -26,7 +26,7 @@ while [ ! -e stop ]; do
     [ -e stop ] && break 2; sleep 0.05
   done
   [ "$read" = "$n" ] || echo "$n was read as '$read'" >>wrong
-  sleep 0.02
+  sleep 0.1
 done
 : >ended
 """

@@ -1,0 +1,96 @@
+"""The cut points of a deploy, and how a laptop dies at one.
+
+Every step of every host is a cut point: before it (where a stage begins: inside one, "before" is
+the same as "after the one before") and right after it. Half-way through it is one on the first
+host, for each of its steps: a step does the same everywhere.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from etcdctl_remote.console.history import runs
+from etcdctl_remote.lab.model import Lab
+from etcdctl_remote.plan.journal import beside, read
+
+from . import drive
+
+CUT = (sys.executable, "-m", "tests.cluster.cut")
+KILLED = -9
+When = Literal["before", "during", "after"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One point of a plan."""
+
+    host: str
+    number: int
+    """Which of the host's steps, from 0."""
+    step: str
+    when: When
+    seconds: float
+    """How long the step took where nobody cut it."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the wrapper is told."""
+        moment = f"{self.seconds / 2:.3f}" if self.when == "during" else self.when
+        return self.host, str(self.number), moment
+
+    def __str__(self) -> str:
+        return f"{self.when} {self.host}: {self.step}"
+
+
+def cuts(entries: tuple[dict[str, Any], ...], when: When) -> Iterator[Cut]:
+    """Name every cut point of a run that its journal tells of."""
+    number: dict[str, int] = {}
+    fresh: set[str] = set()
+    for entry in entries:
+        if entry["event"] == "stage":
+            fresh = set(entry["hosts"])
+        elif entry["event"] == "done":
+            host = entry["host"]
+            if when != "before" or host in fresh:
+                yield Cut(host, number.get(host, 0), entry["step"], when, entry["seconds"])
+            fresh.discard(host)
+            number[host] = number.get(host, 0) + 1
+
+
+def last_run(lab: Lab) -> tuple[dict[str, Any], ...]:
+    """Return the journal entries of the newest run."""
+    return runs(read(beside(lab.inventory)))[-1].entries
+
+
+def points(lab: Lab) -> list[Cut]:
+    """Name every cut point of the newest run."""
+    entries, first = last_run(lab), lab.nodes[0].name
+    during = [cut for cut in cuts(entries, "during") if cut.host == first]
+    return [*cuts(entries, "before"), *during, *cuts(entries, "after")]
+
+
+def at_each(points: Sequence[Cut], check: Callable[[Cut], None]) -> None:
+    """Check every point; then fail with all that went wrong, by point."""
+    wrong: dict[Cut, str] = {}
+    for point in points:
+        try:
+            check(point)
+        except Exception as error:  # told below, with all others
+            wrong[point] = f"{type(error).__name__}: {error}"
+    assert not wrong, "\n\n".join(f"=== {point}\n{what}" for point, what in wrong.items())
+
+
+def killed_at(lab: Lab, cut: Cut) -> None:
+    """Deploy, and die at the cut."""
+    done = drive.run(lab, *cut.words, "deploy", "-y", program=CUT)
+    assert done.code == KILLED, done
+
+
+def converges(lab: Lab) -> None:
+    """One more run completes; after it nothing is left to do, and nothing lies about."""
+    drive.deploy(lab)
+    drive.settle_nothing(lab)
+    assert drive.leftovers(lab) == []
