@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from etcdctl_remote.plan import execute
 from tests.unit.memory import in_memory
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate of a fake that says no says so for ever: take its word after the fewest attempts."""
+    monkeypatch.setattr(execute, "SETTLE", 0.0)
 
 
 @pytest.fixture
