@@ -9,17 +9,30 @@ from .state import ClusterState, Data, HostState, quorum
 
 GUIDE = 'docs/operations.md, "A member whose data is gone"'
 
-_HOLDS = {Data.ABSENT: "is absent", Data.EMPTY: "is empty", Data.OTHER: "holds files, but no log of etcd's"}
-"""What proves that nothing of a member is there; a host that does not tell proves nothing."""
+HOLDS = {
+    Data.ABSENT: "is absent",
+    Data.EMPTY: "is empty",
+    Data.OTHER: "holds files, but no log of etcd's",
+    Data.UNKNOWN: "cannot be read",
+}
+"""What to say of a directory that shows no member."""
 
 
-def gone(cluster: ClusterSpec, host: HostState) -> str:
-    """Name the directories that are proven to hold no member; empty if none is."""
+def data_paths(cluster: ClusterSpec, host: HostState) -> tuple[tuple[str, Data], ...]:
+    """Name the directories the host's data states are about: the installed etcd's, else the wanted."""
     data, wal = (
         (host.told.data, host.told.wal) if host.told else (cluster.paths.data, cluster.paths.wal or "")
     )
-    places = ((data, host.data), (wal, host.wal)) if wal else ((data, host.data),)
-    return " and ".join(f"{path} {_HOLDS[what]}" for path, what in places if what in _HOLDS)
+    return ((data, host.data), (wal, host.wal)) if wal else ((data, host.data),)
+
+
+def gone(cluster: ClusterSpec, host: HostState) -> str:
+    """Name the directories that are proven to hold no member; empty if none is.
+
+    A host that does not tell proves nothing.
+    """
+    bare = (Data.ABSENT, Data.EMPTY, Data.OTHER)
+    return " and ".join(f"{path} {HOLDS[what]}" for path, what in data_paths(cluster, host) if what in bare)
 
 
 def hollow(cluster: ClusterSpec, host: HostState) -> bool:

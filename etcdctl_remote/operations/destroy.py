@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from ..desired.hostspec import INSTALL_ROOT, UNIT_PATH
 from ..desired.model import ClusterSpec
 from ..errors import Failed, Refused
+from ..observed.lost import data_paths
 from ..observed.state import ClusterState, Data, HostState
 from ..pki.generation import Generation
 from ..plan import gates
@@ -21,7 +22,7 @@ from ..plan.step import Plan, Stage, Step
 from ..plan.steps import ForgetUnit, MoveAside, Remove, StopEtcd
 from .consent import Consent
 from .ownership import identity_path, ours, refuse_other_store
-from .refusals import data_paths, moved, refuse_unseen
+from .refusals import moved, refuse_unseen
 from .session import Session
 
 OURS = (Data.MEMBER, Data.EMPTY)

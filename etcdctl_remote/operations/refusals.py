@@ -9,6 +9,7 @@ from ..desired.hostspec import UNIT_PATH
 from ..desired.model import ClusterSpec
 from ..errors import Refused, Unreachable
 from ..observed import auth
+from ..observed.lost import HOLDS, data_paths
 from ..observed.state import ClusterState, Data, HostState, quorum
 from ..plan import gates
 from .ownership import identity_path, token_of
@@ -64,7 +65,7 @@ def refuse_vanished(want: Wish, now: ClusterState) -> None:
         f"`destroy --confirm {want.cluster.name}` first, or move certs/{want.cluster.name} aside",
         {
             name: "; ".join(
-                f"{path} {_HOLDS.get(data, 'holds a member of nobody knows which cluster')}"
+                f"{path} {HOLDS.get(data, 'holds a member of nobody knows which cluster')}"
                 for path, data in data_paths(want.cluster, host)
             )
             for name, host in sorted(now.hosts.items())
@@ -155,14 +156,6 @@ def _two_clusters(want: Wish, now: ClusterState) -> dict[str, str]:
     return seen
 
 
-_HOLDS = {
-    Data.ABSENT: "is absent",
-    Data.EMPTY: "is empty",
-    Data.OTHER: "holds files, but no log of etcd's",
-    Data.UNKNOWN: "cannot be read",
-}
-
-
 def _wiped(want: Wish, now: ClusterState) -> dict[str, str]:
     """Members whose data or log is gone: by their own marker, or, reinstalled, by the member list."""
     paths, seen = want.cluster.paths, {}
@@ -171,7 +164,7 @@ def _wiped(want: Wish, now: ClusterState) -> dict[str, str]:
         gone += [(paths.wal, host.wal)] if paths.wal and host.wal is not Data.MEMBER else []
         id = host.marker.member_id if host.marker else _published(want, now, name)
         if gone and id is not None:
-            lost = " and ".join(f"{path} {_HOLDS[data]}" for path, data in gone)
+            lost = " and ".join(f"{path} {HOLDS[data]}" for path, data in gone)
             seen[name] = (
                 f"was member {id:x}, but {lost}: a member without its data must be replaced, never started "
                 "(replace-node: coming); if its disk is only not mounted, mount it"
@@ -304,14 +297,6 @@ def _strangers(want: Wish, now: ClusterState) -> dict[str, str]:
 
 def _fresh(now: ClusterState, name: str) -> bool:
     return now.hosts[name].data is not Data.MEMBER and now.hosts[name].marker is None
-
-
-def data_paths(cluster: ClusterSpec, host: HostState) -> tuple[tuple[str, Data], ...]:
-    """Name the directories the host's data states are about: the installed etcd's, else the wanted."""
-    data, wal = (
-        (host.told.data, host.told.wal) if host.told else (cluster.paths.data, cluster.paths.wal or "")
-    )
-    return ((data, host.data), (wal, host.wal)) if wal else ((data, host.data),)
 
 
 def denied(want: Wish, now: ClusterState) -> Refused:

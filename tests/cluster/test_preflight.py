@@ -27,7 +27,7 @@ from .drive import run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
-NO_FORWARDING = "echo 'AllowTcpForwarding no' >/etc/ssh/sshd_config.d/zz.conf; systemctl reload ssh"
+NO_FORWARDING = "echo 'AllowTcpForwarding no' >/etc/ssh/sshd_config.d/zz.conf; systemctl restart ssh"
 EVERYTHING = """find /etc /home /root /opt /usr/local /var/lib /var/tmp /tmp /srv /mnt -xdev ! -path '*systemd*' \
     ! -path '/home/ops/.cache*' -type f -printf '%p %s %T@\\n' | sort"""
 
