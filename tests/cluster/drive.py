@@ -34,6 +34,8 @@ Factory = Callable[..., Lab]
 """The fixture `lab_factory`."""
 LEAVES = ("server", "peer", "etcdctl")
 PKI = "/etc/etcd/pki/current"
+ERROR = {"error", "hint", "hosts"}
+"""The keys of an error as JSON."""
 
 # One line a path: what it is, its rights, when it changed, its content or its target.
 _LISTING = r"""
