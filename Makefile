@@ -21,8 +21,8 @@ demo:
 test:
 	@scripts/setup test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n 2 tests/unit
-	$(BIN)/pytest -n 2 tests/cluster/test_kill_*.py tests/cluster tests/lab tests/contract
+	$(BIN)/pytest -n 2 tests/contract tests/unit
+	$(BIN)/pytest -n 2 tests/cluster/test_kill_*.py tests/cluster tests/lab
 
 lint:
 	@scripts/setup tools

@@ -28,6 +28,8 @@ from etcdctl_remote.plan.journal import beside, read
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-c", "from etcdctl_remote.program import main; main()")
 """What the installed console script does."""
+FIRST = ("nice", "-n", "-15", *PROGRAM)
+"""The same before all others on a busy machine: how long it then takes is its own doing."""
 INVOKE = (sys.executable, "-m", "invoke")
 """What an operator types in a checkout."""
 Factory = Callable[..., Lab]

@@ -130,7 +130,7 @@ def test_ctrl_c_ends_a_deploy_at_once_and_the_next_run_goes_on(lab3: Lab) -> Non
         ("step", "start etcd"),
     )
     for number, (event, text) in enumerate(moments):
-        process = drive.start(lab3, "deploy", "-y")
+        process = drive.start(lab3, "deploy", "-y", program=drive.FIRST)
         drive.await_event(lab3, process, event, text, runs=number)
         done = drive.interrupt(process)
         assert done.code == 130, (event, text, done)

@@ -20,7 +20,7 @@ from etcdctl_remote.lab.hosts import execute
 from etcdctl_remote.observed.findings import Finding, Result
 from etcdctl_remote.pki.generation import Generation
 from etcdctl_remote.pki.store import Store
-from etcdctl_remote.preflight import checks, facts, network
+from etcdctl_remote.preflight import checks
 from etcdctl_remote.remote.fleet import Fleet
 
 from .drive import run
@@ -78,14 +78,6 @@ def test_the_disk_probe_leaves_nothing(lab3: labs.Lab) -> None:
     assert [finding.node for finding in fsync] == ["n1", "n2", "n3"]
     assert all("fdatasync writes at /var/lib/etcd took at most" in finding.message for finding in fsync)
     assert execute(lab3.nodes[0], EVERYTHING) == before
-
-
-def test_the_probe_takes_less_than_a_second(lab3: labs.Lab) -> None:
-    """It comes before every first deploy: fifteen handshakes must not be felt."""
-    with connected(lab3) as (cluster, generation, fleet):
-        seen = fleet.each(lambda host: facts.ask(cluster, cluster.node(host.name), host))
-        took = min(network.probe(cluster, generation, fleet, seen).seconds for _ in range(3))
-    assert took < 1.0
 
 
 @pytest.mark.parametrize(

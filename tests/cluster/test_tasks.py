@@ -67,7 +67,7 @@ def test_logs_are_one_story(lab3: Lab) -> None:
     assert all(" n2 | " in line for line in alone)
     assert drive.run(lab3, "logs", "--node", "n9").code == 2
 
-    follow = drive.start(lab3, "logs", "--follow", "--lines", "1")
+    follow = drive.start(lab3, "logs", "--follow", "--lines", "1", program=drive.FIRST)
     assert follow.stdout
     for _ in range(3):
         follow.stdout.readline()
