@@ -1,6 +1,10 @@
 # make demo and make test do all their own set-up; a second run reuses it.
+# Tests run on WORKERS processes side by side, each with nodes of its own; the longest come first.
 SHELL := /bin/bash
 BIN := .venv/bin
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest -n $(WORKERS)
+NODES := tests/cluster/test_kill_*.py tests/cluster tests/lab
 
 .PHONY: help demo test lint unit contract cluster bench lock clean
 help:
@@ -21,8 +25,8 @@ demo:
 test:
 	@scripts/setup test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n 2 tests/contract tests/unit
-	$(BIN)/pytest -n 2 tests/cluster/test_kill_*.py tests/cluster tests/lab
+	$(PYTEST) tests/contract tests/unit
+	$(PYTEST) $(NODES)
 
 lint:
 	@scripts/setup tools
@@ -33,15 +37,15 @@ lint:
 
 unit:
 	@scripts/setup tools
-	$(BIN)/pytest tests/unit
+	$(PYTEST) tests/unit
 
 contract:
 	@scripts/setup tools
-	$(BIN)/pytest tests/contract
+	$(PYTEST) tests/contract
 
 cluster:
 	@scripts/setup test
-	$(BIN)/pytest tests/lab tests/cluster
+	$(PYTEST) $(NODES)
 
 bench:
 	@scripts/setup test
