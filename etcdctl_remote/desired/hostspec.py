@@ -16,6 +16,8 @@ from .words import is_loopback
 
 INSTALL_ROOT = "/opt/etcd"
 UNIT_PATH = "/etc/systemd/system/etcd.service"
+CONFIG_MODE = 0o750
+"""Of `paths.config` and all directories in it: keys are read by etcd's group only."""
 BOOTSTRAP_ONLY = frozenset({"initial-cluster", "initial-cluster-state", "initial-cluster-token"})
 """Read only when there is no data; in the digest each scale-out would restart everyone."""
 
@@ -168,9 +170,9 @@ def _dirs(cluster: ClusterSpec, pki: Pki) -> tuple[DirSpec, ...]:
     paths, user = cluster.paths, cluster.user
     found = [
         DirSpec(INSTALL_ROOT, 0o755),
-        DirSpec(paths.config, 0o750, group=user),
-        DirSpec(f"{paths.config}/pki", 0o750, group=user),
-        DirSpec(f"{paths.config}/pki/{generation(pki)}", 0o750, group=user),
+        DirSpec(paths.config, CONFIG_MODE, group=user),
+        DirSpec(f"{paths.config}/pki", CONFIG_MODE, group=user),
+        DirSpec(f"{paths.config}/pki/{generation(pki)}", CONFIG_MODE, group=user),
         DirSpec(paths.data, 0o700, user, user),
     ]
     if paths.wal:

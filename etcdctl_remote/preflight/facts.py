@@ -36,6 +36,17 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Occupied:
+    """A directory that ours would be, with names in it that are not ours."""
+
+    path: str
+    rights: str
+    """Mode, owner and group, as `0755 root:root`."""
+    names: tuple[str, ...]
+    """The first four."""
+
+
+@dataclass(frozen=True)
 class Limits:
     """What systemd may give to a service."""
 
@@ -70,6 +81,8 @@ class Facts:
     """Whether the wanted release is unpacked there already."""
     foreign: tuple[str, ...] = ()
     """Files of somebody else's in places that ours would take: the unit, the programs."""
+    occupied: tuple[Occupied, ...] = ()
+    """Of `paths.config` and its `pki`, unless a link of ours there says whose they are."""
     token: str | None = None
     marker: str | None = None
     """The cluster the host says it is a member of; empty if that cannot be read."""
@@ -157,6 +170,7 @@ def read(cluster: ClusterSpec, node: str, output: str) -> Facts:
         unit=dict(line.split("=", 1) for line in lines("unit", []) if "=" in line),
         installed=_one(said, "release") == "installed",
         foreign=tuple(lines("foreign", [])),
+        occupied=tuple(_occupied(line) for line in lines("config", [])),
         token=_one(said, "token"),
         marker=None if marked is None else marked.removeprefix("of").strip(),
         data=holds[0] if holds else "absent",
@@ -208,6 +222,13 @@ def _owners(lines: list[str]) -> dict[int, Process]:
         inode, pid, *name = line.split()
         found.setdefault(int(inode.strip("[]")), Process(int(pid), " ".join(name) or "?"))
     return found
+
+
+def _occupied(line: str) -> Occupied:
+    """Read `0755 root:root /etc/ssl//certs/private/`."""
+    mode, owner, rest = line.split(" ", 2)
+    path, _, names = rest.partition("//")
+    return Occupied(path, f"{mode} {owner}", tuple(name for name in names.split("/") if name))
 
 
 def _places(cluster: ClusterSpec, said: Mapping[str, list[str]]) -> dict[str, Place]:

@@ -15,7 +15,7 @@ from .case import GIB, MIB, Case, Check, size
 from .facts import Facts
 from .question import host_names, ports
 from .sockets import as_address
-from .storage import data, disk, mounts
+from .storage import config, data, disk, mounts
 
 OLDEST_SYSTEMD = 239
 """RHEL 8's; older ones do not know @system-service."""
@@ -297,6 +297,7 @@ CHECKS: tuple[Check, ...] = (
     listeners,
     service,
     programs,
+    config,
     data,
     disk,
     mounts,

@@ -29,6 +29,10 @@ data=$1 wal=$2 config=$3 bin=$4 user=$5 listening=$6 names=$7 needed=$8 optional
 unitfile=$1 firewalls=$2 release=$3
 section() { printf '\n@@%s\n' "$1"; }
 near() { p=/$1; while [ ! -e "$p" ]; do p=${p%/*}; p=${p:-/}; done; readlink -f -- "$p"; }
+others() {
+  found=$(ls -A -- "$1/" 2>/dev/null | grep -vxE "$2" | head -n 4 | tr '\n' /)
+  [ -z "$found" ] || echo "$(stat -L -c '%04a %U:%G' -- "$1") $1//$found"
+}
 section clock; echo "$date"
 section id; id -u; id -u "$user" 2>/dev/null
 section os; (PRETTY_NAME=unknown; . /etc/os-release 2>/dev/null; echo "$PRETTY_NAME"); uname -m; uname -r
@@ -44,6 +48,11 @@ section release; [ -e "$release/.complete" ] && echo installed
 section foreign
 { [ -e "$unitfile" ] || [ -L "$unitfile" ]; } && ! grep -q ETCDCTL_REMOTE_DIGEST= "$unitfile" 2>/dev/null && echo "$unitfile"
 for p in etcd etcdctl etcdutl; do p=$bin/$p; [ -e "$p" ] && [ ! -L "$p" ] && echo "$p"; done
+section config
+if ! readlink -- "$config/pki/current" | grep -qxE '[0-9a-f]{16}' && [ "$(readlink -- "$config/member")" != identity ]; then
+  others "$config" 'pki|member|identity|etcdctl[.]env|etcd[.]conf.*|lost[+]found|[.]etcdctl-remote[.].*'
+  others "$config/pki" 'current|[0-9a-f]{16}|[.]etcdctl-remote[.].*'
+fi
 section token; sed -n 's/.*--initial-cluster-token=\([^" \\]*\).*/\1/p' "$unitfile" 2>/dev/null
 section marker; if [ -e "$config/member" ] || [ -L "$config/member" ]; then
   echo "of $(sed -n 's/.*"cluster": *"\([^"]*\)".*/\1/p' "$config/member" 2>/dev/null)"

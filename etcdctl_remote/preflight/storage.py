@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..desired.hostspec import INSTALL_ROOT
+from ..desired.hostspec import CONFIG_MODE, INSTALL_ROOT
 from ..observed.findings import Finding, Result
 from .case import GIB, MIB, Case, size
 from .facts import Place
@@ -42,6 +42,19 @@ def data(case: Case) -> Iterator[Finding]:
             yield case.says(
                 "data", Result.PASS, f"{path} {'is this member’s' if holds == 'member' else f'is {holds}'}"
             )
+
+
+def config(case: Case) -> Iterator[Finding]:
+    """A directory that others use would change owner and mode; one that has ours already does not."""
+    path, ours = case.cluster.paths.config, f"{CONFIG_MODE:04o} root:{case.cluster.user}"
+    taken = [place for place in case.facts.occupied if place.rights != ours]
+    for place in taken:
+        names = ", ".join(place.names[:3]) + (" and more" if len(place.names) > 3 else "")
+        text = f"{place.path} is somebody else's: it holds {names}, and deploy would turn {place.rights} into {ours}"
+        way = "choose a directory of etcd's own for `paths.config`, or, if nobody needs them, move them away"
+        yield case.says("config", Result.FAIL, f"{text}; {way}")
+    if not taken:
+        yield case.says("config", Result.PASS, f"{path} is nobody else's")
 
 
 def disk(case: Case) -> Iterator[Finding]:

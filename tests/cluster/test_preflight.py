@@ -170,10 +170,12 @@ def test_every_failure_is_listed_at_once_and_nothing_is_changed(lab3: labs.Lab) 
     """A deploy stops before its first change, with what is wrong on every node."""
     execute(lab3.nodes[0], "mkdir -p /var/lib/etcd; echo mine >/var/lib/etcd/file")
     execute(lab3.nodes[1], "iptables -I INPUT -p tcp --dport 2380 -j DROP")
+    execute(lab3.nodes[2], "mkdir -p /etc/etcd; touch /etc/etcd/theirs.pem")
     with connected(lab3) as (cluster, generation, fleet), pytest.raises(Refused) as caught:
         checks.refuse_failing(cluster, generation, fleet)
     assert "/var/lib/etcd holds files that are not etcd's" in caught.value.hosts["n1"]
     assert "port 2380" in caught.value.hosts["n2"]
+    assert "/etc/etcd is somebody else's: it holds theirs.pem" in caught.value.hosts["n3"]
 
 
 def test_a_deploy_behind_a_firewall_is_refused_untouched(lab3: labs.Lab) -> None:

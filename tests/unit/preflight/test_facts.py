@@ -9,6 +9,8 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
+import pytest
+
 from etcdctl_remote.desired.hostspec import UNIT_PATH
 from etcdctl_remote.desired.model import ClusterSpec
 from etcdctl_remote.preflight import facts, question
@@ -130,6 +132,46 @@ def foreign(folder: Path) -> tuple[str, ...]:
     text = script(replace(command, args=args))
     done = subprocess.run(["sh"], input=text, capture_output=True, env=environment, check=True)
     return facts.read(wish, "n1", done.stdout.decode()).foreign
+
+
+OURS = ("pki/current -> 0123456789abcdef", "pki/0123456789abcdef/ca.crt", "identity", "member -> identity")
+CONFIGS = [
+    ((), ()),
+    (("ssl/", "openssl.cnf"), (("", ("openssl.cnf", "ssl")),)),
+    (("manifests/", "pki/ca.crt"), (("", ("manifests",)), ("/pki", ("ca.crt",)))),
+    (("pki/ca.crt",), (("/pki", ("ca.crt",)),)),
+    (("a", "b", "c", "d", "e"), (("", ("a", "b", "c", "d")),)),
+    (("etcd.conf", "etcd.conf.rpmsave", "lost+found/"), ()),
+    (("pki/", ".etcdctl-remote.0123456789ab/"), ()),
+    (("pki/0123456789abcdef/ca.crt", "etcdctl.env"), ()),
+    ((*OURS, "notes", "pki/notes"), ()),
+    (("member -> identity", "notes"), ()),
+    (("pki/current -> elsewhere", "member", "notes"), (("", ("notes",)),)),
+]
+
+
+@pytest.mark.parametrize(("layout", "seen"), CONFIGS)
+def test_names_of_others_where_our_directory_goes(
+    tmp_path: Path, layout: tuple[str, ...], seen: tuple[tuple[str, tuple[str, ...]], ...]
+) -> None:
+    """What a package brings and what a cut-off run left is no obstacle; a link of ours says the place is ours."""
+    config = tmp_path / "config"
+    for name in layout:
+        path, _, target = name.partition(" -> ")
+        place = config / path
+        (place if path.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
+        if target:
+            place.symlink_to(target)
+        elif not path.endswith("/"):
+            place.touch()
+    wish = replace(cluster(), paths=replace(cluster().paths, config=str(config), data="/nowhere/a"))
+    text = script(question.command(wish))
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+    done = subprocess.run(["sh"], input=text, capture_output=True, env=environment, check=True)
+    occupied = facts.read(wish, "n1", done.stdout.decode()).occupied
+    assert tuple((place.path.removeprefix(str(config)), place.names) for place in occupied) == seen
+    owner = f"{config.owner()}:{config.group()}" if seen else ""
+    assert {place.rights for place in occupied} <= {f"{mode} {owner}" for mode in ("0755", "0775")}
 
 
 def test_every_program_that_scripts_run_is_asked_for() -> None:

@@ -13,7 +13,7 @@ from etcdctl_remote.desired.model import ClusterSpec, PathsSpec
 from etcdctl_remote.observed.findings import Finding, Result
 from etcdctl_remote.preflight import judge
 from etcdctl_remote.preflight.case import size
-from etcdctl_remote.preflight.facts import Facts, Limits, Place, Process
+from etcdctl_remote.preflight.facts import Facts, Limits, Occupied, Place, Process
 from etcdctl_remote.preflight.sockets import End, Socket
 
 from .wish import NOW, certificates, cluster, deployed, fresh
@@ -114,6 +114,24 @@ CASES: list[tuple[str, Change, Result, str]] = [
         lambda f: replace(f, foreign=("/etc/systemd/system/etcd.service",)),
         Result.FAIL,
         "would be overwritten",
+    ),
+    (
+        "config",
+        lambda f: replace(f, occupied=(Occupied("/etc/etcd", "0755 root:root", ("ssl",)),)),
+        Result.FAIL,
+        "/etc/etcd is somebody else's: it holds ssl, and deploy would turn 0755 root:root into 0750 root:etcd",
+    ),
+    (
+        "config",
+        lambda f: replace(f, occupied=(Occupied("/etc/etcd", "0755 root:root", tuple("abcd")),)),
+        Result.FAIL,
+        "it holds a, b, c and more",
+    ),
+    (
+        "config",
+        lambda f: replace(f, occupied=(Occupied("/etc/etcd", "0750 root:etcd", ("notes",)),)),
+        Result.PASS,
+        "nobody else's",
     ),
     (
         "programs",
