@@ -49,7 +49,10 @@ class Held(Protocol):
     first_line: str
 
     def alive(self) -> bool: ...
-    def close(self) -> None: ...
+
+    def close(self, patience: float = 2.0) -> None:
+        """End it, and wait so many seconds at most until it is gone: its lock is then free."""
+        ...
 
 
 class Tunnel(Protocol):

@@ -29,6 +29,10 @@ from .host import Command, Held, Host
 PATH = "/run/etcdctl-remote.lock"
 PATIENCE = 30.0
 """Seconds we wait for that: an unpack takes a few, and nothing but a sick disk takes longer."""
+RETURN = 2.0
+"""Seconds given to all hosts to free their locks at the end; one that is frozen does not answer."""
+HASTE = 0.3
+"""The same after Ctrl-C: the connections are closed next, and that frees the locks too."""
 
 # $1 the lock, $2 the file that commands under way hold, $3 the holder. The holder is written
 # before the second file is tried: what a former run sends from then on does nothing.
@@ -124,10 +128,15 @@ def _lock(fleet: Fleet, who: str, task: str, now: datetime | None, path: str) ->
     since = (now or datetime.now(UTC)).isoformat(timespec="seconds")
     holder = json.dumps({"who": who, "task": task, "since": since, "run": secrets.token_hex(4)})
     lock = Lock(Fence(path, _busy(path), holder))
+    patience = RETURN
     try:
         yield lock
+    except KeyboardInterrupt:
+        patience = HASTE
+        raise
     finally:
-        fleet.spread(lock.held, lambda held: held.close())
+        end = time.monotonic() + patience
+        fleet.spread(lock.held, lambda held: held.close(max(0.0, end - time.monotonic())))
 
 
 def beside(fleet: Fleet, whose: str, path: str = PATH) -> Fleet:

@@ -269,10 +269,10 @@ class SshHeld:
         """Whether it still runs, as far as we have heard."""
         return self.link.alive and not self.channel.closed and not self.channel.status_event.is_set()
 
-    def close(self) -> None:
-        """End it by closing its input, and wait a moment until it is gone: its lock is then free."""
+    def close(self, patience: float = 2.0) -> None:
+        """End it by closing its input; see `Held.close`."""
         with suppress(OSError, EOFError):
             self.channel.shutdown_write()
         if self.link.alive:
-            self.channel.status_event.wait(2.0)
+            self.channel.status_event.wait(patience)
         self.channel.close()

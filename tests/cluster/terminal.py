@@ -10,24 +10,29 @@ import select
 import subprocess
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from etcdctl_remote.lab.model import Lab
 
 from . import drive
 
-Answers = Sequence[tuple[str, str]]
-"""What is asked for, as a pattern, and what is typed then; in this order, each once."""
+Answers = Sequence[tuple[str, str | Callable[[], str]]]
+"""What is asked for, as a pattern, and what is typed then, or gives it; in this order, each once."""
 
 
 def run(
-    lab: Lab, *words: str, answers: Answers = (), env: Mapping[str, str] | None = None, timeout: float = 120
+    lab: Lab,
+    *words: str,
+    answers: Answers = (),
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = drive.PROGRAM,
+    timeout: float = 120,
 ) -> drive.Done:
     """Run one task on a terminal of its own; everything it shows comes as standard output."""
     master, slave = pty.openpty()
     began = time.monotonic()
     process = subprocess.Popen(
-        [*drive.PROGRAM, *words, "-i", str(lab.inventory)],
+        [*program, *words, "-i", str(lab.inventory)],
         stdin=slave,
         stdout=slave,
         stderr=slave,
@@ -51,7 +56,7 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def _converse(master: int, answers: list[tuple[str, str]], deadline: float) -> str:
+def _converse(master: int, answers: list[tuple[str, str | Callable[[], str]]], deadline: float) -> str:
     """Read until the program closes its terminal; type each answer once it is asked for."""
     shown, seen = "", 0
     while time.monotonic() < deadline:
@@ -67,5 +72,6 @@ def _converse(master: int, answers: list[tuple[str, str]], deadline: float) -> s
         shown += piece.decode(errors="replace")
         if answers and (asked := re.compile(answers[0][0]).search(shown, seen)):
             seen = asked.end()
-            os.write(master, answers.pop(0)[1].encode() + b"\n")
+            typed = answers.pop(0)[1]
+            os.write(master, (typed if isinstance(typed, str) else typed()).encode() + b"\n")
     raise AssertionError(f"still running; shown so far:\n{shown}")

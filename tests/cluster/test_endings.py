@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 
 from etcdctl_remote.lab import faults
+from etcdctl_remote.lab.hosts import execute
 from etcdctl_remote.lab.model import Lab, each
 
-from . import drive
+from . import drive, terminal
 
 pytestmark = pytest.mark.cluster
 
@@ -120,8 +122,25 @@ def test_no_host_at_all(lab3: Lab) -> None:
         assert done.json()["hosts"].keys() == {"n1", "n2", "n3"}
 
 
+def interrupted_at_the_question(lab: Lab) -> None:
+    """Press Ctrl-C where a person is asked, and one of the hosts that are locked has frozen."""
+    pressed = 0.0
+
+    def ctrl_c() -> str:
+        nonlocal pressed
+        execute(lab.nodes[1], "pkill -STOP sshd")
+        pressed = time.monotonic()
+        return "\x03"
+
+    done = terminal.run(lab, "deploy", answers=[(r"\[y/N\]", ctrl_c)], program=drive.FIRST)
+    took = time.monotonic() - pressed
+    execute(lab.nodes[1], "pkill -CONT sshd")
+    assert (done.code, took < 1) == (130, True), (took, done)
+    assert "Traceback" not in done.out
+
+
 def test_ctrl_c_ends_a_deploy_at_once_and_the_next_run_goes_on(lab3: Lab) -> None:
-    """While it connects, sends, starts: within a second, with 130, in the journal as interrupted."""
+    """While it asks, connects, sends, starts: within a second, with 130, in the journal as interrupted."""
     moments = (
         ("start", ""),
         ("step", "create"),
@@ -129,7 +148,8 @@ def test_ctrl_c_ends_a_deploy_at_once_and_the_next_run_goes_on(lab3: Lab) -> Non
         ("done", "install"),
         ("step", "start etcd"),
     )
-    for number, (event, text) in enumerate(moments):
+    interrupted_at_the_question(lab3)
+    for number, (event, text) in enumerate(moments, 1):
         process = drive.start(lab3, "deploy", "-y", program=drive.FIRST)
         drive.await_event(lab3, process, event, text, runs=number)
         done = drive.interrupt(process)

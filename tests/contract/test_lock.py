@@ -75,6 +75,23 @@ def test_lock_dies_with_its_connection(server: Sshd, connect: Connect) -> None:
         take_within(3, server, connect)
 
 
+def test_ctrl_c_waits_for_no_frozen_host(server: Sshd, connect: Connect) -> None:
+    """At a question no connection is closed yet: the locks are given back within the same second."""
+    fleet = connect(server)
+    holding = hold(fleet, "ann", "deploy", SINCE, each_own(server))
+    holding.__enter__()
+    frozen = server.sessions()
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    assert not holding.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert time.monotonic() - began < 0.9
+    fleet.close()
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    take_within(3, server, connect)
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path

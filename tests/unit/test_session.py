@@ -80,7 +80,7 @@ class Lockable(Canned):
     def alive(self) -> bool:
         return True
 
-    def close(self) -> None:
+    def close(self, patience: float = 2.0) -> None:
         self.asked.clear()
 
 

@@ -21,7 +21,7 @@ PORTS = {"client": 2379, "peer": 2380}
 class Door:
     first_line: str = "doors||"
 
-    def close(self) -> None:
+    def close(self, patience: float = 2.0) -> None:
         """Nothing is held."""
 
 

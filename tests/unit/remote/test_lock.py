@@ -71,7 +71,7 @@ class Given:
     def alive(self) -> bool:
         return bool(self.node.owner)
 
-    def close(self) -> None:
+    def close(self, patience: float = 2.0) -> None:
         self.node.owner = ""
 
 
