@@ -36,9 +36,12 @@ def gone(cluster: ClusterSpec, host: HostState) -> str:
 
 
 def hollow(cluster: ClusterSpec, host: HostState) -> bool:
-    """Whether a member of ours runs on although its data was removed: it votes until it restarts."""
-    answers = host.unit.running and (host.endpoint is not None or host.serving)
-    return answers and host.told is not None and bool(gone(cluster, host))
+    """Whether a member of ours runs on although its data was removed: it votes until it restarts.
+
+    One that was never ready is starting, and has no data yet.
+    """
+    was_ready = host.endpoint is not None or host.serving or host.marker is not None
+    return host.unit.running and was_ready and host.told is not None and bool(gone(cluster, host))
 
 
 def lost(cluster: ClusterSpec, now: ClusterState, row: StatusRow) -> str:

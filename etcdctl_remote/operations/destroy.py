@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from ..desired.hostspec import INSTALL_ROOT, UNIT_PATH
 from ..desired.model import ClusterSpec
 from ..errors import Failed, Refused
-from ..observed.lost import data_paths
+from ..observed.lost import data_paths, gone, hollow
 from ..observed.state import ClusterState, Data, HostState
 from ..pki.generation import Generation
 from ..plan import gates
@@ -109,12 +109,15 @@ def _refuse_moved(cluster: ClusterSpec, mine: Mapping[str, HostState]) -> None:
 
 
 def _kept(cluster: ClusterSpec, host: HostState) -> list[str]:
-    """Name what stays because it may be somebody else's."""
-    return [
+    """Name what stays because it may be somebody else's, and what cannot be kept."""
+    kept = [
         f"{host.node}: {path} stays: it holds {'files that are not etcd' if data is Data.OTHER else data}"
         for path, data in data_paths(cluster, host)
         if data not in (Data.ABSENT, *OURS)
     ]
+    if hollow(cluster, host):
+        kept.append(f"{host.node} runs, but {gone(cluster, host)}: its data ends with it, none of it is kept")
+    return kept
 
 
 def _take(cluster: ClusterSpec, host: HostState, stamp: str, delete_data: bool) -> list[Step]:
@@ -127,8 +130,8 @@ def _take(cluster: ClusterSpec, host: HostState, stamp: str, delete_data: bool) 
     releases = tuple(f"/opt/etcd/v{version}" for version in sorted(host.releases))
     files = tuple(path for path in _paths(cluster)[host.node] if path in host.paths and path != UNIT_PATH)
     if files or releases:
-        gone, parents = (*releases, *files), (cluster.paths.config, INSTALL_ROOT)
-        steps.append(Remove(host.node, f"remove {', '.join(gone)}", gone, parents))
+        taken, parents = (*releases, *files), (cluster.paths.config, INSTALL_ROOT)
+        steps.append(Remove(host.node, f"remove {', '.join(taken)}", taken, parents))
     if UNIT_PATH in host.paths:
         steps.append(ForgetUnit(host.node))
     return steps

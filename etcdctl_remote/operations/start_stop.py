@@ -27,9 +27,13 @@ def start(session: Session, consent: Consent) -> Plan:
 
 
 def stop(session: Session, consent: Consent) -> Plan:
-    """Stop every member that runs. Nothing is lost; nothing is answered until `start`."""
+    """Stop every member that runs. Nothing is lost; nothing is answered until `start`.
+
+    The question may have stood unanswered for an hour, so what would be lost is looked for again.
+    """
     todo = plan_stop(session.cluster, *_seen(session))
     if todo and consent.given(todo):
+        todo = plan_stop(session.cluster, *_seen(session))
         session.execute(todo)
     return todo
 
@@ -120,6 +124,7 @@ def plan_stop(cluster: ClusterSpec, now: ClusterState, token: str | None = None)
         raise Refused(
             "this inventory does not own every etcd it names", "take those nodes out of it", strangers
         )
+    _refuse_hollow(cluster, now)
     stage = Stage(
         "Stop all members", tuple(StopEtcd(name) for name in up), until=gates.nobody_runs(tuple(up))
     )
@@ -128,3 +133,19 @@ def plan_stop(cluster: ClusterSpec, now: ClusterState, token: str | None = None)
         "or dead, Patroni demotes its primary; nothing is lost, and `start` brings it back"
     )
     return Plan(f"stop {cluster.name}", (stage,) if up else (), (note,))
+
+
+def _refuse_hollow(cluster: ClusterSpec, now: ClusterState) -> None:
+    """Stop nobody for good: a member whose data was removed under it does not come back."""
+    found = {name: gone(cluster, host) for name, host in now.hosts.items() if hollow(cluster, host)}
+    if not found:
+        return
+    size = len(cluster.nodes)
+    left = sum(host.data is Data.MEMBER and name not in found for name, host in now.hosts.items())
+    lost = f": only {left} of {size} could, which is no quorum" if left < quorum(size) else ""
+    raise Refused(
+        f"stopped, {', '.join(sorted(found))} would not start again{lost}; nothing was changed",
+        f'save a snapshot through it (`etcdctl --node N -c "snapshot save FILE"`), then replace it while the cluster '
+        f"serves: {GUIDE}; to stop all the same: `sudo systemctl stop etcd` on each host",
+        {name: f"runs, but {what}" for name, what in found.items()},
+    )

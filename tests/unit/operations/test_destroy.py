@@ -275,3 +275,20 @@ def test_operators_files_beside_ours_stay(tmp_path: Path) -> None:
         world.machines["n1"].paths[path] = PathState("file", 0o644, "joe", "joe")
     run(planned(want, world), world)
     assert set(kept) <= set(world.machines["n1"].paths)
+
+
+def test_data_that_was_removed_already_is_said_to_be_lost(tmp_path: Path) -> None:
+    """Its member still runs on it: whoever types the cluster's name knows that nothing of it is kept."""
+    want = wish(tmp_path)
+    now = deployed(want).observe(_paths(want.cluster))
+    hollow = replace(now.hosts["n2"], data=Data.EMPTY)
+    todo = plan(
+        want.cluster,
+        replace(now, hosts={**now.hosts, "n2": hollow}),
+        AT,
+        token=want.generation.token,
+        delete_data=False,
+    )
+    assert todo.notes[1:] == (
+        "n2 runs, but /var/lib/etcd is empty: its data ends with it, none of it is kept",
+    )

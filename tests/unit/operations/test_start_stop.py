@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ from etcdctl_remote.errors import Refused, Unreachable
 from etcdctl_remote.observed.report import status
 from etcdctl_remote.observed.state import ClusterState, Data, HostState, UnitState
 from etcdctl_remote.operations.ownership import identity_path
-from etcdctl_remote.operations.start_stop import plan_start, plan_stop
+from etcdctl_remote.operations.session import Session, Ways
+from etcdctl_remote.operations.start_stop import plan_start, plan_stop, stop
 from etcdctl_remote.operations.wish import Wish
 from etcdctl_remote.plan.step import Plan
+from etcdctl_remote.remote.fleet import Fleet
 from tests.unit.operations.test_deploy import bare, deployed, wish
 from tests.unit.operations.test_destroy import another
+from tests.unit.operations.test_store import consent
 from tests.unit.operations.world import Crash, Machine, World, run
 
 
@@ -65,6 +69,58 @@ def test_interrupted_anywhere_the_rest_is_planned(tmp_path: Path) -> None:
             run(planner(want, world), world)
             assert not planner(want, world)
         assert all(machine.running for machine in world.machines.values())
+
+
+def hollowed(want: Wish, *names: str) -> ClusterState:
+    """All serve, and the data of some was removed under them."""
+    now = seen(want, deployed(want))
+    gone = {name: replace(now.hosts[name], data=Data.EMPTY) for name in names}
+    return replace(now, hosts={**now.hosts, **gone})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeing(Session):
+    """A session that sees one state after the other."""
+
+    states: Iterator[ClusterState]
+
+    def observe(self, paths: Mapping[str, Sequence[str]] | None = None) -> ClusterState:
+        return next(self.states)
+
+
+def seeing(want: Wish, *states: ClusterState) -> Seeing:
+    return Seeing(want.cluster, Fleet({}), None, Ways(), states=iter(states))
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_member_whose_data_was_removed_is_not_stopped_for_good(tmp_path: Path, answers: bool) -> None:
+    """Silent or not, it runs on what it holds open, and never starts again: who, what and the ways out are said."""
+    want = wish(tmp_path)
+    now = hollowed(want, "n2")
+    if not answers:
+        silent = replace(now.hosts["n2"], endpoint=None, members=None, listed_by=None)
+        now = replace(now, hosts={**now.hosts, "n2": silent})
+    with pytest.raises(Refused) as caught:
+        plan_stop(want.cluster, now)
+    assert caught.value.message == "stopped, n2 would not start again; nothing was changed"
+    assert caught.value.hosts == {"n2": "runs, but /var/lib/etcd is empty"}
+    for word in ("snapshot save", "replace it", "`sudo systemctl stop etcd`"):
+        assert word in caught.value.hint
+
+
+def test_nor_is_a_quorum(tmp_path: Path) -> None:
+    """With two of three hollow, `start` could not bring the cluster back."""
+    want = wish(tmp_path)
+    with pytest.raises(Refused, match="n1, n2 would not start again: only 1 of 3 could, which is no quorum"):
+        plan_stop(want.cluster, hollowed(want, "n1", "n2"))
+
+
+def test_data_that_goes_while_the_question_stands_ends_the_stop(tmp_path: Path) -> None:
+    """An hour may pass before the answer: what is true then decides."""
+    want = wish(tmp_path)
+    opened = seeing(want, hollowed(want), hollowed(want, "n3"))
+    with pytest.raises(Refused, match="n3 would not start again"):
+        stop(opened, consent([]))
 
 
 def test_only_what_is_down_is_started(tmp_path: Path) -> None:
