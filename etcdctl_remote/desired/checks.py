@@ -113,8 +113,8 @@ def _paths(data: object) -> Iterator[Found]:
                 where = "the same as" if path == outer else "inside"
                 yield ("paths", key), False, f"{path} is {where} `{other}`; expected a directory of its own"
     for prefix, option in (("/home/", "ProtectHome"), ("/root/", "ProtectHome"), ("/tmp/", "PrivateTmp")):  # noqa: S108
-        for key in ("data", "wal"):
-            hidden = given.get(key, "").startswith(prefix) and option not in _map(data, "service")
+        for key, path in given.items():
+            hidden = f"{path}/".startswith(prefix) and option not in _map(data, "service")
             if hidden:
                 text = f"the unit hides {prefix} ({option}); expected another directory, or {option} changed"
                 yield ("paths", key), False, text + " under `service`"

@@ -22,12 +22,22 @@ LOGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,63}")
 REMOTE_PATH = re.compile(r"(/[A-Za-z0-9_+@.-]+)+")
 SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 _SYSTEM = (
-    "/bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv /sys /tmp /usr "
-    "/usr/bin /usr/lib /usr/local /usr/local/bin /usr/sbin /usr/share /var /var/cache /var/lib "
-    "/var/log /var/run /var/spool /var/tmp /opt/etcd"
+    "/bin /boot /etc /home /lib /lib32 /lib64 /libx32 /lost+found /media /mnt /opt /opt/etcd /root /sbin /srv /tmp "
+    "/usr /var "
+    "/etc/apt /etc/cron.d /etc/default /etc/init.d /etc/netplan /etc/network /etc/NetworkManager /etc/opt /etc/pam.d "
+    "/etc/pki /etc/pki/tls /etc/profile.d /etc/security /etc/selinux /etc/skel /etc/ssh /etc/ssl /etc/ssl/certs "
+    "/etc/ssl/private /etc/sudoers.d /etc/sysconfig /etc/sysctl.d /etc/systemd /etc/systemd/system /etc/tmpfiles.d "
+    "/etc/udev /etc/yum.repos.d "
+    "/usr/bin /usr/games /usr/include /usr/lib /usr/lib32 /usr/lib64 /usr/libexec /usr/libx32 /usr/local "
+    "/usr/local/bin /usr/local/etc /usr/local/games /usr/local/include /usr/local/lib /usr/local/lib64 "
+    "/usr/local/libexec /usr/local/man /usr/local/sbin /usr/local/share /usr/local/src /usr/sbin /usr/share /usr/src "
+    "/var/backups /var/cache /var/crash /var/lib /var/local /var/log /var/mail /var/opt /var/spool /var/spool/cron "
+    "/var/tmp"
 )
 SYSTEM = frozenset(_SYSTEM.split())
 """Directories whose owner and mode must not change; and our own programs."""
+VOLATILE = re.compile(r"/(dev|proc|run|sys|var/lock|var/run)(/|$)")
+"""What the kernel makes, and what a reboot empties."""
 
 
 def _fits(pattern: re.Pattern[str], text: str, what: str) -> str:
@@ -116,6 +126,8 @@ def remote_path(text: str) -> str:
     path = text.rstrip("/")
     if not REMOTE_PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
         raise ValueError(f"{text!r} is not usable as a path; expected an absolute path of plain characters")
+    if VOLATILE.match(path):
+        raise ValueError(f"{path} does not outlive a reboot; expected a directory on a disk")
     return path
 
 

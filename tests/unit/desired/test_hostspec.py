@@ -87,8 +87,8 @@ def test_programs_are_links_into_the_release() -> None:
 
 
 def test_no_bin_directory_changes_its_mode() -> None:
-    """Others live there too: /tmp would lose its sticky bit; where it is missing its links make it."""
-    for place in ("/usr/local/bin", "/opt/bin", "/tmp"):
+    """Others live there too: /var/tmp would lose its sticky bit; where it is missing its links make it."""
+    for place in ("/usr/local/bin", "/opt/bin", "/var/tmp"):
         made = spec(wish(extra=f"paths: {{bin: {place}}}\n"))
         assert place not in {d.path for d in made.dirs}
         assert f"{place}/etcd" in {link.path for link in made.links}

@@ -193,6 +193,19 @@ def test_sections_with_everything_commented_out() -> None:
             "1:15: /var/lib belongs to the system; expected a directory of etcd's own",
         ),
         (
+            "paths: {config: /etc/ssl}\n",
+            "1:17: /etc/ssl belongs to the system; expected a directory of etcd's",
+        ),
+        (
+            "paths: {config: /run/etcd}\n",
+            "1:17: /run/etcd does not outlive a reboot; expected a directory on",
+        ),
+        ("paths: {data: /dev/shm/etcd}\n", "1:15: /dev/shm/etcd does not outlive a reboot"),
+        ("paths: {wal: /var/run}\n", "1:14: /var/run does not outlive a reboot"),
+        ("paths: {bin: /sys/bin}\n", "1:14: /sys/bin does not outlive a reboot"),
+        ("paths: {bin: /home/ops/bin}\n", "1:14: the unit hides /home/ (ProtectHome); expected another"),
+        ("paths: {config: /root/etcd}\n", "1:17: the unit hides /root/ (ProtectHome); expected another"),
+        (
             "paths: {data: var/lib/etcd}\n",
             "1:15: 'var/lib/etcd' is not usable as a path; expected an absolute path",
         ),

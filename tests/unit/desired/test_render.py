@@ -188,7 +188,8 @@ def test_any_argument_comes_back(value: str) -> None:
 @pytest.fixture
 def wrapper(tmp_path: Path) -> Path:
     """The wrapper on this machine, around an etcdctl that prints its environment and arguments."""
-    cluster = wish(extra=f"paths: {{bin: {tmp_path}/bin, config: {tmp_path}/conf}}\n")
+    places = f"paths: {{bin: {tmp_path}/bin, config: {tmp_path}/conf}}\n"
+    cluster = wish(extra=places + "service: {PrivateTmp: null}\n")
     (tmp_path / "bin").mkdir()
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf/etcdctl.env").write_text(render.etcdctl_env(cluster, cluster.nodes[0]), "utf-8")
