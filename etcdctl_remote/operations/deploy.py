@@ -277,9 +277,10 @@ def _start(spec: HostSpec, host: HostState) -> list[Step]:
 def _restart(want: Wish, node: NodeSpec, install: Iterable[Step], now: ClusterState) -> list[Stage]:
     """Write one member's files and hand leadership over, then restart it: the gate is asked anew.
 
-    Writing and moving take their time, and moving makes an election of its own.
+    Writing and moving take their time, and moving makes an election of its own. A member whose
+    data was removed meanwhile serves until it restarts, and never again.
     """
-    may_stop = gates.may_stop(node.name)
+    may_stop = _data_stayed(want, now, [node.name], gates.may_stop(node.name))
     others = [voter for voter in now.voters if voter.started and now.node_of(voter) not in (None, node.name)]
     told = now.hosts[node.name].told
     prepare = [*install]

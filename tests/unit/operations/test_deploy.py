@@ -14,6 +14,7 @@ import pytest
 from etcdctl_remote.acquire import Archive
 from etcdctl_remote.desired import inventory
 from etcdctl_remote.errors import Refused
+from etcdctl_remote.observed.state import Data
 from etcdctl_remote.operations.deploy import plan
 from etcdctl_remote.operations.wish import Wish
 from etcdctl_remote.pki.store import Store
@@ -276,6 +277,23 @@ def test_a_member_whose_data_goes_meanwhile_is_not_started(tmp_path: Path, down:
     with pytest.raises(Refused, match="n3: its data directory was member and is absent now"):
         run(todo, world)
     assert [world.machines[name].running for name in down] == [False] * len(down)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_member_whose_data_goes_meanwhile_is_not_restarted(tmp_path: Path, stage: int) -> None:
+    """Removed under it, before its files are written or after: it serves on, and would not come back."""
+    world = deployed(wish(tmp_path))
+    world.leader = "n3"
+    want = wish(tmp_path, settings="heartbeat-interval: 200, election-timeout: 2000")
+    now = world.observe()
+    todo = plan(want, now)
+    assert restarts(todo)[0] == "n1"
+    gate = todo.stages[stage].gate
+    assert gate
+    assert gate(now) is None
+    hollow = replace(now.hosts["n1"], data=Data.ABSENT)
+    reason = gate(replace(now, hosts={**now.hosts, "n1": hollow}))
+    assert reason == "n1: its data directory was member and is absent now"
 
 
 def test_another_client_port_is_a_rolling_restart(tmp_path: Path) -> None:
