@@ -143,8 +143,13 @@ def _expected(found: Any, seen: str) -> str:
         return words[kind]
     if kind == "literal_error":
         return str(context["expected"]).replace("'", "")
-    bounds = {"greater_than_equal": "ge", "less_than_equal": "le", "greater_than": "gt"}
-    signs = {"ge": "at least", "le": "at most", "gt": "more than"}
+    bounds = {
+        "greater_than_equal": "ge",
+        "less_than_equal": "le",
+        "greater_than": "gt",
+        "too_long": "max_length",
+    }
+    signs = {"ge": "at least", "le": "at most", "gt": "more than", "max_length": "at most"}
     if kind in bounds:
         return f"{signs[bounds[kind]]} {context[bounds[kind]]}"
     return str(found["msg"]).removeprefix("Input should be ")

@@ -139,6 +139,10 @@ def test_sections_with_everything_commented_out() -> None:
             "1:33: unknown key `user`; expected it at the top",
         ),
         ("nodes: {}\n", "1:8: `nodes` is a map; expected at least one"),
+        (
+            f"nodes: {{{', '.join(f'n{n}: 10.0.1.{n}' for n in range(1, 52))}}}\n",
+            "1:8: `nodes` is a map; expected at most 50",
+        ),
         ("nodes:\n", "1:7: `nodes` is empty; expected a map"),
         (
             "nodes: {n1: host1}\n",
