@@ -1,12 +1,14 @@
 """Every way the program can fail, as one small tree.
 
 An error says which host, what was tried, what was seen (the message) and what to do
-(the hint). `hosts` carries one line for each host, so that the second failure is never lost.
+(the hint). `hosts` carries one line for each host, so that the second failure is never lost;
+an error about one host alone has it in `host`, and its message says the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 
 class Problem(Exception):
@@ -19,6 +21,12 @@ class Problem(Exception):
         self.message = message
         self.hint = hint
         self.hosts: dict[str, str] = dict(hosts or {})
+        self.host = ""
+
+    @property
+    def by_host(self) -> dict[str, str]:
+        """What was seen on each host, also where the message is that of one."""
+        return self.hosts or ({self.host: bare(self.host, self)} if self.host else {})
 
     def __str__(self) -> str:
         """Render everything known, one line each: message, hosts, hint."""
@@ -79,9 +87,9 @@ class CommandFailed(Failed):
     """A remote command ended with a non-zero exit code."""
 
     def __init__(self, host: str, about: str, exit_status: int, stderr: str, hint: str = "") -> None:
-        self.host, self.about, self.exit_status, self.stderr = host, about, exit_status, stderr
         seen = stderr.strip() or "no message"
         super().__init__(f"{host}: {about}: exit {exit_status}: {seen}", hint)
+        self.host, self.about, self.exit_status, self.stderr = host, about, exit_status, stderr
 
 
 class TimedOut(Failed):
@@ -95,11 +103,27 @@ def gather(failures: Mapping[str, Exception], doing: str) -> Problem:
     """
     problems = {host: _as_problem(host, error, doing) for host, error in failures.items()}
     if len(problems) == 1:
-        return next(iter(problems.values()))
+        return on(*next(iter(problems.items())))
     kinds = (Unreachable, Refused, Failed, UsageError)
     kind = next((k for k in kinds if any(isinstance(p, k) for p in problems.values())), Failed)
     seen = {host: _told(host, problem) for host, problem in problems.items()}
     return kind(f"{doing} failed on {len(problems)} hosts", _hints(problems), seen)
+
+
+def on(host: str, problem: Problem) -> Problem:
+    """The same problem, which then tells whose it is."""
+    problem.host = host
+    return problem
+
+
+@contextmanager
+def at(host: str) -> Iterator[None]:
+    """Have whatever goes wrong inside tell that it is this host's."""
+    try:
+        yield
+    except Problem as problem:
+        on(host, problem)
+        raise
 
 
 def none_reached(problems: Mapping[str, Problem]) -> Unreachable:

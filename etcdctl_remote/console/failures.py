@@ -38,7 +38,7 @@ def document(problem: Problem) -> dict[str, object]:
     return {
         "error": clean(problem.message),
         "hint": clean(problem.hint),
-        "hosts": {host: clean(seen) for host, seen in problem.hosts.items()},
+        "hosts": {host: clean(seen) for host, seen in problem.by_host.items()},
     }
 
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from typing import BinaryIO
 
-from ..errors import UsageError, none_reached
+from ..errors import UsageError, none_reached, on
 from ..observed.etcdctl import INSTALLED, argv
 from ..remote.host import Command
 from .session import Session
@@ -72,7 +72,7 @@ def choose(session: Session, node: str) -> str:
             f"there is no node {node} in {session.cluster.source}", f"choose one of {', '.join(names)}"
         )
     if node in session.unreachable:
-        raise session.unreachable[node]
+        raise on(node, session.unreachable[node])
     reachable = [name for name in names if name in session.fleet.hosts]
     if not reachable:
         raise none_reached(session.unreachable)

@@ -20,8 +20,10 @@ from etcdctl_remote.errors import (
     TimedOut,
     Unreachable,
     UsageError,
+    at,
     gather,
     none_reached,
+    on,
 )
 from etcdctl_remote.secret import Secret
 
@@ -80,6 +82,24 @@ def test_one_failure_is_itself() -> None:
     """Nothing is wrapped around it."""
     error = CommandFailed("n1", "x", 1, "no")
     assert gather({"n1": error}, "write") is error
+
+
+@pytest.mark.parametrize("kind", [Failed, TimedOut, Refused, UsageError, *RANKS[0]])
+def test_one_failure_tells_whose_it_is(kind: type[Problem]) -> None:
+    """To scripts by its host, to a person in its message: said once."""
+    found = gather({"n1": kind("n1: no", "mend it")}, "write")
+    assert found.by_host == {"n1": "no"}
+    assert str(found) == "n1: no\n  → mend it"
+    with pytest.raises(kind) as caught, at("n2"):
+        raise kind("n2: no")
+    assert caught.value.by_host == {"n2": "no"}
+
+
+def test_whose_it_is_in_other_ways() -> None:
+    """A command knows its host; lines that were gathered before stay; an error about no host has none."""
+    assert CommandFailed("n1", "x", 1, "no").by_host == {"n1": "x: exit 1: no"}
+    assert on("n1", Failed("the peers refuse", "", {"p1": "no route"})).by_host == {"p1": "no route"}
+    assert Failed("no").by_host == {}
 
 
 def test_one_bug_names_its_host() -> None:

@@ -3,7 +3,7 @@
 import json
 
 from etcdctl_remote.console import failures
-from etcdctl_remote.errors import CommandFailed, Unreachable
+from etcdctl_remote.errors import CommandFailed, Unreachable, gather
 from tests.unit.console.streams import files, terminals
 
 LOST = Unreachable(
@@ -36,6 +36,18 @@ def test_json_has_the_document_too() -> None:
         "hosts": {"n1": "10.0.0.11:22: timed out", "n2": "10.0.0.12:22: refused"},
     }
     assert err.getvalue().startswith("error: connect failed on 2 hosts\n")
+
+
+def test_one_host_is_named_once() -> None:
+    """The person reads it in the message, scripts find it among the hosts."""
+    output, out, err = files("json")
+    failures.show(output, gather({"n3": Unreachable("n3: timed out", "see that it is up")}, "connect"))
+    assert json.loads(out.getvalue()) == {
+        "error": "n3: timed out",
+        "hint": "see that it is up",
+        "hosts": {"n3": "timed out"},
+    }
+    assert err.getvalue() == "error: n3: timed out\n  → see that it is up\n"
 
 
 def test_a_failure_after_the_document_is_text_only() -> None:

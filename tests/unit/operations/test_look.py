@@ -385,7 +385,8 @@ def test_the_node_of_logs() -> None:
     assert list(streams(opened, node="n2")) == ["n2"]
     with pytest.raises(UsageError, match="there is no node n9"):
         streams(opened, node="n9")
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable) as caught:
         streams(opened, node="n3")
+    assert list(caught.value.by_host) == ["n3"]
     with pytest.raises(Unreachable):
         streams(session(unreachable={"n3": GONE}))
