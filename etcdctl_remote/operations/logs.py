@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
-from ..remote.host import Command, Host
+from ..errors import at
+from ..remote import units
+from ..remote.host import Host
 from .run_etcdctl import choose
 from .session import Session
 
@@ -24,16 +26,11 @@ def streams(
 
 def entries(host: Host, lines: int, follow: bool) -> Iterator[Entry]:
     """Read one node's journal, oldest first."""
-    follows = ("--follow",) if follow else ()
-    options = ("-u", "etcd.service", "-o", "json", "--no-pager", "-n", str(lines), *follows)
-    timeout = 7 * 86400.0 if follow else 60.0
-    command = Command(
-        'exec journalctl "$@"', options, about="read the journal", writes=False, timeout=timeout
-    )
-    for line in host.lines(command):
-        entry = _entry(host.name, line)
-        if entry:
-            yield entry
+    with at(host.name):
+        for line in host.lines(units.journal(lines, follow=follow)):
+            entry = _entry(host.name, line)
+            if entry:
+                yield entry
 
 
 def _entry(node: str, line: str) -> Entry | None:

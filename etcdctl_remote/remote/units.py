@@ -58,21 +58,6 @@ def stop(unit: str = UNIT) -> Command:
     return systemctl("stop", unit, timeout=180.0)
 
 
-def enable(unit: str = UNIT) -> Command:
-    """Have it started at boot."""
-    return systemctl("enable", "--quiet", unit)
-
-
-def disable(unit: str = UNIT) -> Command:
-    """Do not have it started at boot."""
-    return systemctl("disable", "--quiet", unit)
-
-
-def daemon_reload() -> Command:
-    """Have systemd read its units again."""
-    return systemctl("daemon-reload")
-
-
 def load_unit(unit: str = UNIT) -> Command:
     """Have systemd read a new unit, and start it at boot: one round trip, one reload."""
     return Command(_LOAD, (unit,), about=f"load {unit}")
@@ -104,12 +89,18 @@ systemctl reset-failed "$1" 2>/dev/null || :
     return Command(script, (unit, path), about=f"disable and remove {path}")
 
 
-def journal(unit: str = UNIT, *, lines: int | None = None, since: str = "", follow: bool = False) -> Command:
-    """Read a unit's journal as JSON, one entry a line; `since` as journalctl takes it: @1700000000."""
-    options: Sequence[str] = (
-        *(("-n", str(lines)) if lines is not None else ()),
-        *(("--since", since) if since else ()),
-        *(("--follow",) if follow else ()),
+def journal(lines: int, unit: str = UNIT, *, follow: bool = False) -> Command:
+    """Read the end of a unit's journal as JSON, one entry a line, what systemd says of the unit included.
+
+    Following has no end, so it gets a week.
+    """
+    fields = "--output-fields=MESSAGE,PRIORITY,_PID,_SYSTEMD_INVOCATION_ID,INVOCATION_ID"
+    options = ("-q", "--no-pager", "-u", unit, "-n", str(lines), "-o", "json", fields)
+    timeout = 7 * 86400.0 if follow else 60.0
+    return Command(
+        'exec journalctl "$@"',
+        (*options, *(("--follow",) if follow else ())),
+        about=f"read the journal of {unit}",
+        writes=False,
+        timeout=timeout,
     )
-    words = ("-u", unit, "-o", "json", "--no-pager", *options)
-    return Command('exec journalctl "$@"', words, about=f"read the journal of {unit}", writes=False)

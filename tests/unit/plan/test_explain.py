@@ -162,5 +162,7 @@ def test_the_journal_is_read_without_writing() -> None:
     """One read-only command, bounded in lines and time."""
     command = journal_command()
     assert not command.writes
-    assert "-o json" in command.script
-    assert command.args == ("400",)
+    words = " ".join(command.args)
+    assert "-o json" in words
+    assert "-n 400" in words
+    assert command.timeout == 20
