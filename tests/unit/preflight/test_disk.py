@@ -26,9 +26,9 @@ def test_the_percentile_is_one_of_the_writes() -> None:
     assert Latency(tuple(float(n) for n in range(1, 11))).percentile(0.99) == 10
 
 
-@pytest.mark.parametrize(("slow", "result"), [(1.0, Result.PASS), (11.0, Result.WARN), (600.0, Result.FAIL)])
+@pytest.mark.parametrize(("slow", "result"), [(1.0, Result.PASS), (11.0, Result.WARN), (600.0, Result.WARN)])
 def test_etcd_wants_ten_milliseconds(slow: float, result: Result) -> None:
-    """Two slow writes of a hundred decide; only what no election survives is a failure."""
+    """Two slow writes of a hundred decide; however slow, a deploy would go on: it is a warning."""
     found = judge("n1", "/var/lib/etcd", sorted([0.5] * 98 + [slow] * 2))
     assert found.result is result
     assert f"{slow:.3g} ms" in found.message
