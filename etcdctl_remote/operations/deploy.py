@@ -188,7 +188,11 @@ def together(want: Wish, now: ClusterState) -> Plan:
 
 
 def rolling(want: Wish, now: ClusterState) -> Plan:
-    """Write what needs no restart side by side; restart what does one by one, leader last."""
+    """Write what needs no restart side by side; restart what does one by one, leader last.
+
+    Who runs and does not serve comes first: that costs no quorum, and while it is silent the
+    gate lets nobody else go.
+    """
     waiting = [node for node in want.cluster.nodes if _awaits_first_start(now, node, want)]
     settled = [node for node in want.cluster.nodes if node not in waiting]
     specs = {
@@ -211,7 +215,9 @@ def rolling(want: Wish, now: ClusterState) -> Plan:
             deadline=RESTART_DEADLINE,
         ),
     ]
-    for node in sorted(restart, key=lambda node: (node.name == now.leader, node.name)):
+    for node in sorted(
+        restart, key=lambda node: (now.hosts[node.name].serving, node.name == now.leader, node.name)
+    ):
         stages += _restart(want, node, _install(want, specs[node.name], now), now)
     if waiting:
         record = [
@@ -284,7 +290,7 @@ def _restart(want: Wish, node: NodeSpec, install: Iterable[Step], now: ClusterSt
     others = [voter for voter in now.voters if voter.started and now.node_of(voter) not in (None, node.name)]
     told = now.hosts[node.name].told
     prepare = [*install]
-    if others and told:
+    if others and told and now.hosts[node.name].serving:
         prepare.append(MoveLeader(node.name, others[0].name, others[0].id, told.argv))
     digest = want.spec(node, now.hosts[node.name], formed=True).digest
     return [

@@ -19,7 +19,7 @@ from etcdctl_remote.operations.deploy import plan
 from etcdctl_remote.operations.wish import Wish
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.plan.step import Plan
-from etcdctl_remote.plan.steps import RestartEtcd, StartEtcd
+from etcdctl_remote.plan.steps import MoveLeader, RestartEtcd, StartEtcd
 from tests.unit.operations.world import MARKER, Crash, Machine, World, run
 
 INVENTORY = """
@@ -185,6 +185,24 @@ def test_a_changed_setting_restarts_one_at_a_time_leader_last(tmp_path: Path) ->
     run(todo, world)
     assert world.lowest_alive == 2
     assert not plan(want, world.observe())
+
+
+def test_a_member_that_runs_and_does_not_serve_is_restarted_first(tmp_path: Path) -> None:
+    """Its own restart costs no quorum and may cure it; behind it the gate opens for the others."""
+    world = deployed(wish(tmp_path))
+    world.leader = "n2"
+    now = world.observe()
+    silent = replace(now.hosts["n3"], endpoint=None, members=None)
+    now = replace(now, hosts={**now.hosts, "n3": silent})
+    todo = plan(wish(tmp_path, settings="heartbeat-interval: 200, election-timeout: 2000"), now)
+    assert restarts(todo) == ["n3", "n1", "n2"]
+    first, second, third, *_ = todo.stages
+    assert (first.gate and first.gate(now), second.gate and second.gate(now)) == (None, None)
+    assert third.gate
+    assert third.gate(now)
+    assert not any(isinstance(step, MoveLeader) for step in first.steps), (
+        "it leads nobody, and answers nothing"
+    )
 
 
 def test_interrupted_rolling_restart_goes_on_where_it_was(tmp_path: Path) -> None:
