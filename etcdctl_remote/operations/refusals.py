@@ -10,7 +10,7 @@ from ..desired.model import ClusterSpec
 from ..errors import Refused, Unreachable
 from ..observed import auth
 from ..observed.lost import HOLDS, data_paths
-from ..observed.state import ClusterState, Data, HostState, quorum
+from ..observed.state import ClusterState, Data, HostState, Member, quorum
 from ..plan import gates
 from .ownership import identity_path, token_of
 from .wish import Wish, formed
@@ -30,6 +30,7 @@ def refuse_unsafe(want: Wish, now: ClusterState) -> None:
         _moved,
         _linked,
         _blinded,
+        _unguarded,
         _other_version,
         _strangers,
     )
@@ -224,6 +225,16 @@ def _blinded(want: Wish, now: ClusterState) -> dict[str, str]:
     }
 
 
+def _unguarded(want: Wish, now: ClusterState) -> dict[str, str]:
+    """A member that nothing marks, or whose marker is not looked at, would start without its data."""
+    return {
+        name: f"a drop-in clears what keeps a member without its data from starting: take {' and '.join(host.emptied)} "
+        "out of it (lines that are added need no empty one before them)"
+        for name, host in now.hosts.items()
+        if host.emptied
+    }
+
+
 def _published(want: Wish, now: ClusterState, name: str) -> int | None:
     """Return the id of the listed member at a node's peer URL, if it has ever been ready."""
     peer = want.cluster.peer_url(want.cluster.node(name))
@@ -271,12 +282,20 @@ def _strangers(want: Wish, now: ClusterState) -> dict[str, str]:
         return {}
     wanted = {want.cluster.peer_url(node): node.name for node in want.cluster.nodes}
     listed = {peer: member for member in now.members for peer in member.peer_urls}
+    elsewhere = _elsewhere(want, now)
     seen = {
         name: f"{peer} is no member of the cluster: that is add-node's task (coming)"
         for peer, name in wanted.items()
         if peer not in listed
     }
+    seen |= {
+        node: f"the inventory gives it {want.cluster.peer_url(want.cluster.node(node))}, its membership says "
+        f"{' '.join(member.peer_urls)}: put its address or ports.peer back (moving a member: coming)"
+        for node, member in elsewhere.items()
+    }
     for peer, member in listed.items():
+        if member in elsewhere.values():
+            continue
         name = wanted.get(peer)
         if (
             name
@@ -293,6 +312,18 @@ def _strangers(want: Wish, now: ClusterState) -> dict[str, str]:
                 f"member {member.id:x} at {peer} is in no inventory: that is remove-node's task (coming)"
             )
     return seen
+
+
+def _elsewhere(want: Wish, now: ClusterState) -> dict[str, Member]:
+    """Find the nodes whose own member, by the id they report, is listed at another peer URL than the wanted."""
+    found = {}
+    for node in want.cluster.nodes:
+        host = now.hosts[node.name]
+        id = host.marker.member_id if host.marker and host.member_id is None else host.member_id
+        member = next((member for member in now.members if member.id == id), None)
+        if member and want.cluster.peer_url(node) not in member.peer_urls:
+            found[node.name] = member
+    return found
 
 
 def _fresh(now: ClusterState, name: str) -> bool:

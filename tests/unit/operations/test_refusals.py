@@ -313,18 +313,6 @@ def test_another_link_is_mended_where_the_answer_is_as_wanted(tmp_path: Path) ->
     assert (step.host, BIN in str(step)) == ("n1", True)
 
 
-def test_refuses_membership_differences(tmp_path: Path) -> None:
-    """A node that is no member, and a member that is in no inventory, name their tasks."""
-    want = wish(tmp_path)
-    world = deployed(want)
-    fewer = replace(want.cluster, nodes=want.cluster.nodes[:2])
-    gone = World({name: world.machines[name] for name in ("n1", "n2", "n3")}, world.acknowledged, True, "n1")
-    now = gone.observe()
-    with pytest.raises(Refused) as caught:
-        plan(replace(want, cluster=fewer), replace(now, hosts={n: now.hosts[n] for n in ("n1", "n2")}))
-    assert "remove-node" in caught.value.hosts["n3"]
-
-
 @pytest.mark.parametrize("change", ["data", "wal", "config", "user"])
 def test_refuses_to_move_what_a_member_keeps(tmp_path: Path, change: str) -> None:
     """At a new place a member would be one without its data, and never start again."""
@@ -336,23 +324,6 @@ def test_refuses_to_move_what_a_member_keeps(tmp_path: Path, change: str) -> Non
         moved = replace(want.cluster, paths=replace(want.cluster.paths, **{change: "/elsewhere"}))
     problem = refused(replace(want, cluster=moved), world)
     assert all(f"{change} is" in seen for seen in problem.hosts.values())
-
-
-def test_refuses_a_member_that_was_added_by_hand(tmp_path: Path) -> None:
-    """Listed under an id that bootstrap did not give: starting it as new would be another member."""
-    want = wish(tmp_path)
-    world = deployed(want)
-    peer = world.machines["n3"].peer
-    world.machines["n3"] = Machine("n3", peer)
-    now = world.observe()
-    added = tuple(
-        replace(member, id=0xABC, name="", client_urls=()) if peer in member.peer_urls else member
-        for member in now.members
-    )
-    hosts = {name: replace(host, members=added if host.members else None) for name, host in now.hosts.items()}
-    with pytest.raises(Refused) as caught:
-        plan(want, replace(now, hosts=hosts))
-    assert "add-node" in caught.value.hosts["n3"]
 
 
 def test_refuses_a_lost_quorum(tmp_path: Path) -> None:
