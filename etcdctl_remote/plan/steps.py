@@ -51,9 +51,17 @@ set -eu
 archive=$1 release=$2
 new="$release.new.$$"
 trap 'rm -rf "$new" "$archive"' EXIT
+full() {
+  rm -rf "$new"
+  need=$(($(gzip -dc "$archive" | wc -c) / 1024 + 64))
+  df -Pk -- "${release%/*}/" | while read -r _ _ _ free _ mount; do
+    case $free in *[!0-9]*) continue ;; esac
+    [ "$free" -ge "$need" ] || { echo "$mount has $free KiB free, $need KiB are needed" >&2; exit 28; }
+  done
+}
 rm -rf "$release".new.*
 mkdir -p "$new"
-tar -xzf "$archive" -C "$new" --strip-components=1 --no-same-owner --no-same-permissions
+tar -xzf "$archive" -C "$new" --strip-components=1 --no-same-owner --no-same-permissions || { full || exit 28; exit 1; }
 chmod -R u=rwX,go=rX "$new"
 for program in etcd etcdctl; do
   [ -f "$new/$program" ] || { echo "it holds no $program one folder down" >&2; exit 65; }
@@ -132,12 +140,12 @@ class InstallRelease:
             raise self._explained(error) from error
 
     def _explained(self, error: CommandFailed) -> CommandFailed:
-        """Say whose the archive is that we sent."""
+        """Say whose the archive is that we sent, and what to do about a full disk."""
         hint = (
             f"{self.archive} is no release archive of etcd {self.version} for this host: see `release` in the "
             "inventory, and whether `release.sha256` pins the sum of the right one"
             if error.exit_status == BAD_ARCHIVE
-            else error.hint
+            else files.explained(error).hint
         )
         return CommandFailed(error.host, error.about, error.exit_status, error.stderr, hint)
 

@@ -130,6 +130,26 @@ def test_an_archive_that_changed_on_the_way(tmp_path: Path) -> None:
     assert list((tmp_path / "opt/etcd").iterdir()) == []
 
 
+FULL = """echo Filesystem 1024-blocks Used Available Capacity Mounted on; echo /dev/vdb 90 89 1 99% /opt"""
+
+
+def test_a_disk_that_is_full_while_unpacking(tmp_path: Path) -> None:
+    """What df says and the way out, as of any other write; what was unpacked so far is gone."""
+    step = archive(tmp_path / "etcd-v3.6.14-linux-amd64.tar.gz")
+    with pytest.raises(CommandFailed, match=r"/opt has 1 KiB free, \d+ KiB are needed") as caught:
+        step.run(host(tmp_path, tar="exit 2", df=FULL), quiet)
+    assert "free some space" in caught.value.hint
+    assert list((tmp_path / "opt/etcd").iterdir()) == []
+
+
+def test_what_tar_says_is_told_while_there_is_room(tmp_path: Path) -> None:
+    """A disk that fails, say: nothing of ours explains it."""
+    step = archive(tmp_path / "etcd-v3.6.14-linux-amd64.tar.gz")
+    with pytest.raises(CommandFailed, match="Input/output error") as caught:
+        step.run(host(tmp_path, tar="echo tar: Input/output error >&2; exit 2"), quiet)
+    assert caught.value.exit_status == 1
+
+
 # -- leadership ------------------------------------------------------------------------------
 
 STATUS = """
