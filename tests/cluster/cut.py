@@ -2,7 +2,8 @@
 
 `python -m tests.cluster.cut HOST STEP WHEN TASK …`: STEP counts the steps of HOST from 0 in the
 order of the plan. WHEN is `before` (the step is announced and in the journal, nothing has
-reached the host), a number (that many seconds into it), or `after` (it is done).
+reached the host), a number (that many seconds into it), or `after` (it is done). With HOST `all`,
+STEP is the title of a step, and WHEN is `after`: all hosts of its stage have done it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 from collections import Counter
 from typing import NoReturn
 
-from etcdctl_remote.plan.events import Event, StepDone, StepStarted
+from etcdctl_remote.plan.events import Event, StageStarted, StepDone, StepStarted
 from etcdctl_remote.plan.journal import Journal
 from etcdctl_remote.program import main
 
@@ -47,8 +48,28 @@ def cut(host: str, number: int, when: str) -> None:
     Journal.__call__ = listen  # type: ignore[method-assign, assignment]
 
 
+def cut_once_all_did(title: str) -> None:
+    """Have the journal end the process when the last host of a stage has done the step."""
+    record = Journal.__call__
+    missing: set[str] = set()
+
+    def listen(journal: Journal, event: Event) -> None:
+        record(journal, event)
+        if isinstance(event, StageStarted):
+            missing.update(event.hosts)
+        if isinstance(event, StepDone) and event.step == title:
+            missing.discard(event.host)
+            if not missing:
+                die()
+
+    Journal.__call__ = listen  # type: ignore[method-assign, assignment]
+
+
 if __name__ == "__main__":
     _, target, step, moment, *words = sys.argv
-    cut(target, int(step), moment)
+    if target == "all":
+        cut_once_all_did(step)
+    else:
+        cut(target, int(step), moment)
     sys.argv = ["etcdctl-remote", *words]
     main()

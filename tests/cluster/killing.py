@@ -89,6 +89,12 @@ def killed_at(lab: Lab, cut: Cut) -> None:
     assert done.code == KILLED, done
 
 
+def killed_once_all_did(lab: Lab, step: str) -> None:
+    """Deploy, and die the moment a step of this title is done on every host of its stage."""
+    done = drive.run(lab, "all", step, "after", "deploy", "-y", program=CUT)
+    assert done.code == KILLED, done
+
+
 def converges(lab: Lab) -> None:
     """One more run completes; after it nothing is left to do, and nothing lies about."""
     drive.deploy(lab)

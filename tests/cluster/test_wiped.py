@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import time
 
 import pytest
 
@@ -14,6 +12,7 @@ from etcdctl_remote.lab.hosts import execute
 from etcdctl_remote.lab.model import Lab, Node, each
 
 from . import drive
+from .killing import killed_once_all_did, last_run
 
 pytestmark = pytest.mark.cluster
 
@@ -37,7 +36,9 @@ def test_members_that_lost_their_data_are_never_started(lab3: Lab) -> None:
     with drive.untouched(lab3, f"n[13]:{DATA}/"):
         done = drive.fails(lab3, 4, "nothing was changed")
         drive.tells(done, "n2:", DATA, "empty", "replace-node")
-        drive.run(lab3, "start", "-y")
+        done = drive.fails(lab3, 1, task="start")
+        assert "nothing was started; left out: n2" in done.out
+        drive.tells(done, "n2 is not started:", f"{DATA} is empty", "replaced, never started")
     assert [drive.get(node, "precious") for node in (first, third)] == ["kept", "kept"]
     drive.put(third, "precious", "written without n2")
 
@@ -45,7 +46,9 @@ def test_members_that_lost_their_data_are_never_started(lab3: Lab) -> None:
     with drive.untouched(lab3, f"n1:{DATA}/"):
         done = drive.fails(lab3, 4, "nothing was changed")
         drive.tells(done, "n3:", "was member", DATA, "replace-node")
-        drive.run(lab3, "start", "-y")
+        done = drive.fails(lab3, 4, "only 1 of 3 members", "that is no quorum", task="start")
+        for name in ("n2", "n3"):
+            drive.tells(done, f"{name}:", f"{DATA} is empty", "replaced, never started")
     for node in (second, third):
         _refused_by_hand(node)
 
@@ -138,23 +141,12 @@ def test_a_second_inventory_with_the_same_cluster_name(lab3: Lab) -> None:
 
 def _deploy_killed_after_start(lab: Lab) -> None:
     """Kill the tool once all are asked to start; they become ready without it."""
-    journal = lab.inventory.with_suffix(".journal.jsonl")
-    process = drive.start(lab, "deploy", "-y")
-    while process.poll() is None and _done(journal.read_text() if journal.exists() else "") < len(lab.nodes):
-        time.sleep(0.005)
-    process.kill()
-    ended = drive.finish(process)
-    assert ended.code == -9, str(ended)
-    assert "Record the membership" not in ended.err.partition("stage 2 of 3")[2], (
-        "killed too late to prove anything"
-    )
+    killed_once_all_did(lab, "start etcd")
+    events = [entry["event"] for entry in last_run(lab)]
+    assert events.count("stage") == 2, "killed too late to prove anything"
+    assert not (lab.state / "certs" / lab.name / "formed").exists(), "the tool has seen it serve"
     ready = "until [ -L /etc/etcd/member ] && systemctl is-active -q etcd; do sleep 0.1; done"
     each(lab.nodes, lambda node: execute(node, f'timeout 60 sh -c "{ready}"'))
-
-
-def _done(journal: str) -> int:
-    events = [json.loads(line) for line in journal.splitlines() if line.endswith("}")]
-    return sum(event["event"] == "done" and event["step"] == "start etcd" for event in events)
 
 
 def _wipe(node: Node) -> None:
