@@ -110,9 +110,12 @@ if [ "${pid:-0}" != 0 ]; then
 fi
 section marker
 if [ -e "$config/member" ] || [ -L "$config/member" ]; then cat "$config/member" 2>/dev/null || echo '{}'; fi
-section dropins
-for f in $(printf '%s\n' "$unit" | sed -n 's/^DropInPaths=//p') /etc/systemd/system/etcd.service.d/*.conf; do
-  [ -e "$f" ] && sha256sum "$f"
+dropins=$(for f in $(printf '%s\n' "$unit" | sed -n 's/^DropInPaths=//p') /etc/systemd/system/etcd.service.d/*.conf; do
+  [ -e "$f" ] && printf '%s\n' "$f"
+done | sort -u)
+section dropins; for f in $dropins; do sha256sum "$f"; done
+section emptied; for f in $dropins; do
+  grep -HoE '^[[:space:]]*(ExecStartPost|Assert[A-Za-z]*)[[:space:]]*=[[:space:]]*$' "$f"
 done
 section stat; stat -c '%n|%F|%a|%U|%G' -- "$@" 2>/dev/null
 section links; for p do [ -L "$p" ] && printf '%s|%s\n' "$p" "$(readlink "$p")"; done
@@ -190,6 +193,7 @@ def parse(node: str, output: str) -> HostState:
         unit=_unit(said),
         told=_told(said.get("told", [])),
         dropins_hash=_dropins(said.get("dropins", [])),
+        emptied=tuple(re.sub(r"\s", "", line) for line in said.get("emptied", [])),
         data=_data(data[0]) if data else Data.UNKNOWN,
         wal=_data(data[1]) if len(data) > 1 else Data.ABSENT,
         marker=_marker("\n".join(said.get("marker", []))),

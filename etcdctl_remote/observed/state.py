@@ -171,6 +171,8 @@ class HostState:
     """None: no etcd of ours is installed, and `data` is about the wanted directory."""
     dropins_hash: str = ""
     """Digest of the operator's drop-ins, empty if there are none."""
+    emptied: tuple[str, ...] = ()
+    """Lines of drop-ins, `FILE:KEY=`, that take away what our unit says under that key and guards by."""
     data: Data = Data.ABSENT
     wal: Data = Data.ABSENT
     marker: Marker | None = None

@@ -237,7 +237,19 @@ def test_hostile_sections(section: str) -> None:
     assert found.releases == frozenset()
 
 
-NAMES = ["unit", "host", "user", "releases", "data", "process", "marker", "dropins", "stat", "links"]
+NAMES = [
+    "unit",
+    "host",
+    "user",
+    "releases",
+    "data",
+    "process",
+    "marker",
+    "dropins",
+    "emptied",
+    "stat",
+    "links",
+]
 NAMES += ["sums", "texts", "status", "members", "end", "other"]
 FRAGMENTS = st.sampled_from(
     [line for text in ANSWERS.values() for line in text.splitlines() if line and len(line) < 400]

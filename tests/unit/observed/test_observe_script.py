@@ -14,8 +14,8 @@ from etcdctl_remote.observed.state import Data, HostState, Marker
 NODE = NodeSpec("n1", "h1", address="10.0.0.1")
 
 SYSTEMCTL = r"""#!/bin/sh
-printf '%s\n' MainPID=0 Result=success ActiveState=inactive SubState=dead FragmentPath= DropInPaths= \
-  UnitFileState= NeedDaemonReload=no
+printf '%s\n' MainPID=0 Result=success ActiveState=inactive SubState=dead FragmentPath= UnitFileState= \
+  NeedDaemonReload=no "DropInPaths=$(echo "${0%/bin/*}"/*.conf)"
 """
 
 
@@ -59,6 +59,18 @@ def test_the_script_tells_kinds_apart(tmp_path: Path) -> None:
     assert (found[str(dangling)].kind, found[str(dangling)].target) == ("link", "nothing")
     assert found[str(tmp_path)].kind == "directory"
     assert str(tmp_path / "absent") not in found
+
+
+def test_the_script_finds_guards_that_a_drop_in_clears(tmp_path: Path) -> None:
+    """systemd empties a list at a key without a value; lines that are added take nothing away."""
+    assert (script(tmp_path).dropins_hash, script(tmp_path).emptied) == ("", ())
+    mine, other = tmp_path / "10-mine.conf", tmp_path / "20-other.conf"
+    mine.write_text("[Service]\nExecStartPost=/bin/true\n#ExecStartPost=\nEnvironment=\nLimitCORE=\n")
+    found = script(tmp_path)
+    assert (len(found.dropins_hash), found.emptied) == (64, ())
+    other.write_text("[Unit]\nAssertPathExistsGlob =\n[Service]\n ExecStartPost= \nExecStartPost=/bin/true\n")
+    assert script(tmp_path).emptied == (f"{other}:AssertPathExistsGlob=", f"{other}:ExecStartPost=")
+    assert script(tmp_path).dropins_hash != found.dropins_hash
 
 
 def test_the_script_sends_no_secret_and_no_binary(tmp_path: Path) -> None:

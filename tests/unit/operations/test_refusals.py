@@ -199,6 +199,19 @@ def test_refuses_a_host_that_was_reinstalled(tmp_path: Path) -> None:
     assert "must be replaced" in refused(want, world).hosts["n2"]
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_refuses_a_drop_in_that_clears_the_guards(tmp_path: Path, fresh: bool) -> None:
+    """Nothing would mark the member, or look at its marker: it could start without its data."""
+    want = wish(tmp_path)
+    now = (bare(want) if fresh else deployed(want)).observe()
+    file = "/etc/systemd/system/etcd.service.d/mine.conf"
+    hosts = {**now.hosts, "n2": replace(now.hosts["n2"], emptied=(f"{file}:ExecStartPost=",))}
+    with pytest.raises(Refused) as caught:
+        plan(want, replace(now, hosts=hosts))
+    assert list(caught.value.hosts) == ["n2"]
+    assert f"take {file}:ExecStartPost= out of it" in caught.value.hosts["n2"]
+
+
 def test_refuses_foreign_data(tmp_path: Path) -> None:
     """A data directory with other files is never touched, and every host is named at once."""
     want = wish(tmp_path)
