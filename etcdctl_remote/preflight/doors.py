@@ -75,9 +75,10 @@ def open_doors(host: Host, bind: str, ports: Mapping[str, int], facts: Facts, co
             doors.why[kind] = "the port is taken"
     wanted = {kind: port for kind, port in ports.items() if kind not in doors.open and kind not in doors.why}
     if wanted and facts.awaited:
-        doors.why |= dict.fromkeys(
-            wanted, "etcd is installed there, not listening now, and may start any moment"
-        )
+        why = "etcd is installed there, not listening now, and may start any moment"
+        if facts.pid:
+            why = "etcd runs there and does not listen on it: it starts, or listens on other ports than the inventory's"
+        doors.why |= dict.fromkeys(wanted, why)
         return doors
     if "systemd-socket-activate" not in facts.have:
         doors.why |= dict.fromkeys(wanted, "there is no systemd-socket-activate to listen with")

@@ -71,3 +71,12 @@ def test_a_running_etcd_is_probed_as_it_is() -> None:
     host = Listening()
     assert opened(host, deployed()) == ({"client": "etcd", "peer": "etcd"}, {})
     assert host.asked == []
+
+
+def test_another_port_of_a_running_etcd_is_not_said_to_wait_for_it() -> None:
+    """The inventory has another port than the process: it runs, and does not listen there."""
+    host: Any = Listening()
+    ports = {"client": 2379, "peer": 2390}
+    doors = open_doors(host, "10.226.82.11", ports, deployed(), Contexts({}, {}))
+    assert doors.open == {"client": "etcd"}
+    assert doors.why["peer"].startswith("etcd runs there and does not listen on it")
