@@ -193,9 +193,10 @@ def listeners(case: Case) -> Iterator[Finding]:
                 "ports", Result.FAIL, f"{where} is taken by {owner.name} (pid {owner.pid}): {fix}"
             )
     if not taken:
-        numbers = ", ".join(str(port) for port in ports(case.cluster).values())
-        held = facts.ours or (case.deployed and facts.pid > 0)
-        yield case.says("ports", Result.PASS, f"{numbers} {'held by our etcd' if held else 'free'}")
+        held = [str(port) for port in ports(case.cluster).values() if facts.on(port)]
+        free = [str(port) for port in ports(case.cluster).values() if not facts.on(port)]
+        said = [f"{', '.join(held)} held by our etcd"] * bool(held) + [f"{', '.join(free)} free"] * bool(free)
+        yield case.says("ports", Result.PASS, "; ".join(said))
 
 
 def service(case: Case) -> Iterator[Finding]:

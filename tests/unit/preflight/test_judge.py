@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from etcdctl_remote.desired.model import ClusterSpec, PathsSpec
+from etcdctl_remote.desired.model import ClusterSpec, PathsSpec, PortsSpec
 from etcdctl_remote.observed.findings import Finding, Result
 from etcdctl_remote.preflight import judge
 from etcdctl_remote.preflight.case import size
@@ -50,6 +50,12 @@ def test_a_deployed_host_passes_everything() -> None:
     found = [finding for several in findings(facts).values() for finding in several]
     assert [finding for finding in found if finding.result is not Result.PASS] == []
     assert only(facts, "ports").message == "2379, 2380 held by our etcd"
+
+
+def test_a_port_that_our_etcd_does_not_hold_is_free() -> None:
+    """The inventory gives a running member another port: it has not got it yet."""
+    wish = replace(cluster(), ports=PortsSpec(peer=2390))
+    assert only(deployed(), "ports", wish).message == "2379 held by our etcd; 2390 free"
 
 
 def test_a_member_whose_certificates_are_not_here() -> None:
