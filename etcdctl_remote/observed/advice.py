@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ..desired.model import ClusterSpec, Version
 from . import auth
-from .lost import GUIDE, bare, founding, lost, way_back
+from .lost import GUIDE, bare, doomed, founding, lost, way_back
 from .rows import StatusRow, endpoints
 from .state import ClusterState, Data, quorum
 
@@ -53,10 +53,7 @@ def _lost(cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow]) ->
     found = [(row, what) for row in rows if (what := lost(cluster, now, row))]
     for row, what in found:
         if now.hosts[row.node or ""].unit.running:
-            yield (
-                f"{row.node} runs, but {what}: it will not come back after a restart: do not restart it, save a "
-                f"snapshot, and replace it now, while the cluster serves: {GUIDE}"
-            )
+            yield f"{row.node} {doomed(what)}"
     for row, what in found:
         if not now.hosts[row.node or ""].unit.running:
             yield (
@@ -74,7 +71,7 @@ def _quorum(cluster: ClusterSpec, now: ClusterState) -> Iterator[str]:
     if now.hosts and len(bare(now)) == len(now.hosts):
         yield f"etcd is not installed on {' '.join(bare(now))}: `deploy`"
     elif not now.hosts:
-        yield "no host can be reached, so nothing is known of the cluster"
+        yield "no host can be looked at, so nothing is known of the cluster"
     elif not endpoints(now):
         yield f"no member answers: {way_back(cluster, now)}; `logs` shows what etcd said last"
     elif not any(endpoint.leader for endpoint in endpoints(now).values()):
@@ -95,7 +92,7 @@ def _down(cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow]) ->
     blank = bare(now)
     for row in rows:
         if row.role == "unreachable":
-            yield f"{row.node} cannot be reached over SSH, so nothing is known of it: {row.error}"
+            yield f"nothing is known of {row.node}: {row.error}"
         elif not row.node or not row.down or lost(cluster, now, row):
             continue
         elif row.node not in blank:

@@ -44,6 +44,14 @@ def hollow(cluster: ClusterSpec, host: HostState) -> bool:
     return host.unit.running and was_ready and host.told is not None and bool(gone(cluster, host))
 
 
+def doomed(what: str) -> str:
+    """Say of a member that is hollow, by what `gone` told, what becomes of it and what to do."""
+    return (
+        f"runs, but {what}: it will not come back after a restart: do not restart it, save a "
+        f"snapshot, and replace it now, while the cluster serves: {GUIDE}"
+    )
+
+
 def lost(cluster: ClusterSpec, now: ClusterState, row: StatusRow) -> str:
     """Say what is gone of a host that was a member, by its own marker or by the member list."""
     host = now.hosts.get(row.node or "")

@@ -9,7 +9,7 @@ from ..desired.hostspec import UNIT_PATH
 from ..desired.model import ClusterSpec
 from ..errors import Refused, Unreachable
 from ..observed import auth
-from ..observed.lost import HOLDS, data_paths
+from ..observed.lost import HOLDS, data_paths, doomed, gone, hollow
 from ..observed.state import ClusterState, Data, HostState, Member, quorum
 from ..plan import gates
 from .ownership import identity_path, token_of
@@ -161,13 +161,15 @@ def _wiped(want: Wish, now: ClusterState) -> dict[str, str]:
     """Members whose data or log is gone: by their own marker, or, reinstalled, by the member list."""
     paths, seen = want.cluster.paths, {}
     for name, host in now.hosts.items():
-        gone = [(paths.data, host.data)] if host.data is not Data.MEMBER else []
-        gone += [(paths.wal, host.wal)] if paths.wal and host.wal is not Data.MEMBER else []
+        lost = [(paths.data, host.data)] if host.data is not Data.MEMBER else []
+        lost += [(paths.wal, host.wal)] if paths.wal and host.wal is not Data.MEMBER else []
         id = host.marker.member_id if host.marker else _published(want, now, name)
-        if gone and id is not None:
-            lost = " and ".join(f"{path} {HOLDS[data]}" for path, data in gone)
+        if lost and hollow(want.cluster, host):
+            seen[name] = doomed(gone(want.cluster, host))
+        elif lost and id is not None:
+            what = " and ".join(f"{path} {HOLDS[data]}" for path, data in lost)
             seen[name] = (
-                f"was member {id:x}, but {lost}: a member without its data must be replaced, never started "
+                f"was member {id:x}, but {what}: a member without its data must be replaced, never started "
                 "(replace-node: coming); if its disk is only not mounted, mount it"
             )
     return seen

@@ -10,6 +10,7 @@ import pytest
 
 from etcdctl_remote.desired.model import Version
 from etcdctl_remote.errors import Refused, Unreachable
+from etcdctl_remote.observed.report import status
 from etcdctl_remote.observed.state import ClusterState, Data, HostState, PathState
 from etcdctl_remote.operations.deploy import plan
 from etcdctl_remote.operations.refusals import refuse_unsafe, refuse_unseen
@@ -177,6 +178,21 @@ def test_refuses_a_wiped_member(tmp_path: Path) -> None:
     world.machines["n2"].log = None
     world.stop("n2")
     assert "must be replaced" in refused(want, world).hosts["n2"]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_wiped_member_that_runs_must_not_be_restarted(tmp_path: Path, answers: bool) -> None:
+    """It serves what it holds open: the refusal says what `status` does."""
+    want = wish(tmp_path)
+    now = deployed(want).observe()
+    host = replace(now.hosts["n2"], data=Data.EMPTY)
+    now = replace(
+        now, hosts={**now.hosts, "n2": host if answers else replace(host, endpoint=None, members=None)}
+    )
+    with pytest.raises(Refused) as caught:
+        plan(want, now)
+    assert caught.value.hosts["n2"].startswith("runs, but /var/lib/etcd is empty: it will not come back")
+    assert f"n2 {caught.value.hosts['n2']}" == status(want.cluster, now, {}).advice[0]
 
 
 def test_refuses_hosts_that_lost_everything(tmp_path: Path) -> None:
