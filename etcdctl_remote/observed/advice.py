@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ..desired.model import ClusterSpec, Version
 from . import auth
-from .lost import GUIDE, bare, doomed, founding, lost, way_back
+from .lost import GUIDE, bare, doomed, founding, lost, silence, silent, way_back
 from .rows import StatusRow, endpoints
 from .state import ClusterState, Data, quorum
 
@@ -93,7 +93,11 @@ def _down(cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow]) ->
     for row in rows:
         if row.role == "unreachable":
             yield f"nothing is known of {row.node}: {row.error}"
-        elif not row.node or not row.down or lost(cluster, now, row):
+        elif not row.node or lost(cluster, now, row):
+            continue
+        elif row.node in silent(now) and (row.down or now.has_quorum):
+            yield f"{row.node} {silence(now, row.node)}"
+        elif not row.down:
             continue
         elif row.node not in blank:
             way = way_back(cluster, now)

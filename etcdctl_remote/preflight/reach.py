@@ -165,7 +165,7 @@ def _unprobed(cluster: ClusterSpec, facts: Mapping[str, Facts], probe: Probe) ->
         yield Finding(node, CHECK, Result.WARN, text)
     for absent in cluster.nodes:
         if absent.name not in facts:
-            text = "cannot be probed: the host cannot be reached by SSH"
+            text = "cannot be probed: nothing is known of the host"
             yield Finding(absent.name, CHECK, Result.WARN, text)
     yield from _half(
         probe, "waiting", "its etcd holds the port and does not answer yet (it waits for a quorum)"

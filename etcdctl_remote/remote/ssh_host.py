@@ -161,8 +161,13 @@ class SshHost:
         talk.channel.close()
         status = self._status(talk)
         if status == 127:
-            raise refused(self.name, self.link.server.user, talk.said, missing=True)
+            raise refused(self.name, self.link.server.user, talk.said, missing=not self._has_sudo())
         return None
+
+    def _has_sudo(self) -> bool:
+        """Whether there is a sudo; an exit of 127 may also be that of what it was to run."""
+        look = Command("command -v sudo", about="look for sudo", root=False, writes=False)
+        return self.run(look, check=False).exit == 0
 
     def _with_password(self, command: Command, text: bytes, limit: float | None) -> Talk:
         """Start by `sudo -S`: the password goes out only after our own prompt was seen."""

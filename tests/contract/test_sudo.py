@@ -35,6 +35,7 @@ case $(cat {folder}/mode) in
   free) exec env http_proxy=kept "$@" ;;
   tty) echo "sudo: sorry, you must have a tty to run sudo" >&2; exit 1 ;;
   denied) echo "user is not in the sudoers file." >&2; exit 1 ;;
+  broken) echo "env: 'timeout': No such file or directory" >&2; exit 127 ;;
 esac
 [ -n "$ask" ] || {{ echo "sudo: a password is required" >&2; exit 1; }}
 echo "We trust you have received the usual lecture." >&2
@@ -140,10 +141,15 @@ def test_password_wanted_and_nobody_to_ask(prepare: Prepare, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("mode", "seen"), [("tty", "must have a tty"), ("denied", "not in the sudoers file")]
+    ("mode", "seen"),
+    [
+        ("tty", "must have a tty"),
+        ("denied", "not in the sudoers file"),
+        ("broken", "sudo does not let .* run commands as root: env: 'timeout'"),
+    ],
 )
 def test_sudo_that_refuses_is_quoted_with_the_fix(prepare: Prepare, mode: str, seen: str) -> None:
-    """requiretty and missing rights: sudo's own words, and the sudoers line that mends it."""
+    """requiretty, missing rights, a host that lacks what we run: sudo's own words, and the sudoers line that mends it."""
     (host,) = prepare(mode, password=Asked(PASSWORD))
     with pytest.raises(LoginFailed, match=seen) as caught:
         host.run(CAT)
@@ -151,10 +157,13 @@ def test_sudo_that_refuses_is_quoted_with_the_fix(prepare: Prepare, mode: str, s
     assert "!requiretty" in caught.value.hint
 
 
-def test_no_sudo_at_all(prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_sudo_at_all(prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host without sudo is told from one that refuses."""
     (host,) = prepare("free")
-    monkeypatch.setattr(privilege, "ENVIRONMENT", "/usr/bin/env -i PATH=/no/where LC_ALL=C")
+    (tmp_path / "bin" / "sudo").unlink()
+    for name in ("sh", "timeout", "dd"):
+        (tmp_path / "bin" / name).symlink_to(f"/usr/bin/{name}")
+    monkeypatch.setattr(privilege, "ENVIRONMENT", f"/usr/bin/env -i PATH={tmp_path}/bin LC_ALL=C")
     with pytest.raises(LoginFailed, match="there is no sudo"):
         host.run(CAT)
 
