@@ -30,6 +30,10 @@ def relations(merged: Mapping[str, str]) -> list[Complaint]:
         found.append(Complaint("cipher-suites", text))
     if high and low > high:
         found.append(Complaint("tls-max-version", f"{high} is below `tls-min-version` {low}"))
+    kept = merged.get("auto-compaction-retention", "")
+    if merged.get("auto-compaction-mode") == "revision" and kept and not kept.isdigit():
+        text = f"revision goes with a number of revisions; expected one as `auto-compaction-retention`, not {kept}"
+        found.append(Complaint("auto-compaction-mode", text))
     return found + _cautions(merged)
 
 

@@ -156,6 +156,10 @@ KINDS: dict[str, tuple[re.Pattern[str], str]] = {
     "uint": (re.compile(r"\d{1,20}"), "a whole number, 0 or more"),
     "int": (re.compile(r"-?\d{1,19}"), "a whole number"),
     "duration": (DURATION, "a duration such as 500ms, 5m or 1h30m"),
+    "retention": (
+        re.compile(rf"[0-9]{{0,18}}|(?!-)(?:{DURATION.pattern})"),
+        "hours (with mode revision: revisions) as a whole number, or a duration such as 30m",
+    ),
 }
 
 

@@ -70,7 +70,7 @@ def sample(name: str) -> str:
     flag = settings.flags()[name]
     if name in SAMPLES or flag.choices:
         return SAMPLES.get(name) or flag.choices[0]
-    kinds = {"bool": "true", "uint": "1", "int": "1", "duration": "1s"}
+    kinds = {"bool": "true", "uint": "1", "int": "1", "duration": "1s", "retention": "1h"}
     return kinds.get(flag.kind, URL if name.endswith("urls") or name == "cors" else "x")
 
 

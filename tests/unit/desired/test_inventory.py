@@ -234,6 +234,10 @@ def test_sections_with_everything_commented_out() -> None:
             "settings: {heartbeat-interval: 500}\n",
             "1:12: `election-timeout` 1000 is less than 5 heartbeats of 500; expected at least 2500",
         ),
+        (
+            "settings: {auto-compaction-mode: revision}\n",
+            "1:12: revision goes with a number of revisions; expected one as `auto-compaction-retention`, not 1h",
+        ),
         ("service: {ExecStart: x}\n", "1:11: `ExecStart` is set by this tool; expected `paths.bin`"),
         ("service: {After: x}\n", "1:11: `After` belongs to [Unit], not [Service]; expected it in a drop-in"),
         ("service: {Environment: ETCD_NAME=x}\n", "1:11: ETCD_… variables clash with flags"),

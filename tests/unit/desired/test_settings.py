@@ -51,6 +51,9 @@ def warnings(wish: dict[str, object], version: str) -> list[str]:
         ),
         ({"heartbeat-interval": "fast"}, "3.6.14", "`heartbeat-interval` is 'fast'; expected a whole number"),
         ({"pre-vote": "yes"}, "3.6.14", "`pre-vote` is 'yes'; expected true or false"),
+        ({"auto-compaction-retention": "5:30"}, "3.6.14", "is '5:30'; expected hours"),
+        ({"auto-compaction-retention": -1}, "3.6.14", "is '-1'; expected hours"),
+        ({"auto-compaction-retention": "-5m"}, "3.6.14", "is '-5m'; expected hours"),
         ({"corrupt-check-time": 5}, "3.6.14", "`corrupt-check-time` is '5'; expected a duration"),
         ({"log-level": "loud"}, "3.6.14", "`log-level` is 'loud'; expected debug or info"),
         ({"auth-token": "a\nb"}, "3.6.14", "expected one line of text"),
@@ -159,6 +162,13 @@ def test_a_later_layer_replaces_the_other_spelling() -> None:
         ({"tls-min-version": "TLS1.3", "cipher-suites": "X"}, "cipher-suites"),
         ({"tls-min-version": "TLS1.2", "cipher-suites": "X"}, None),
         ({"tls-min-version": "TLS1.3", "tls-max-version": "TLS1.2"}, "tls-max-version"),
+        (
+            {"auto-compaction-mode": "revision", "auto-compaction-retention": "1h"},
+            "auto-compaction-mode",
+        ),
+        ({"auto-compaction-mode": "revision", "auto-compaction-retention": "1000"}, None),
+        ({"auto-compaction-mode": "revision"}, None),
+        ({"auto-compaction-mode": "periodic", "auto-compaction-retention": "1h"}, None),
     ],
 )
 def test_settings_that_do_not_fit_each_other(merged: dict[str, str], flag: str | None) -> None:
