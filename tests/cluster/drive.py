@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography import x509
 
 from etcdctl_remote.lab.hosts import execute
 from etcdctl_remote.lab.model import Lab, Node, each
 from etcdctl_remote.plan.journal import beside, read
+
+Seen = TypeVar("Seen")
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-c", "from etcdctl_remote.program import main; main()")
@@ -96,7 +98,7 @@ def interrupt(process: subprocess.Popen[str]) -> Done:
 def await_event(lab: Lab, process: subprocess.Popen[str], event: str, text: str = "", runs: int = 0) -> None:
     """Wait until the journal's runs after the first `runs` tell of an event with that text."""
     journal = beside(lab.inventory)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         entries = [json.loads(line) for line in read(journal) if line.endswith("}")]
         known = list(dict.fromkeys(entry["run"] for entry in entries))[:runs]
@@ -106,10 +108,10 @@ def await_event(lab: Lab, process: subprocess.Popen[str], event: str, text: str 
         if process.poll() is not None:
             raise AssertionError(f"it ended before {event} {text}: {finish(process)}")
         time.sleep(0.01)
-    raise AssertionError(f"no {event} {text} within 60 s: {read(journal)[-3:]}")
+    raise AssertionError(f"no {event} {text} within 120 s: {read(journal)[-3:]}")
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 120) -> Done:
+def finish(process: subprocess.Popen[str], timeout: float = 200) -> Done:
     """Wait for a started program."""
     began = time.monotonic()
     try:
@@ -175,10 +177,10 @@ def edit(lab: Lab, **sections: str) -> None:
 
 
 def impatient(lab: Lab) -> None:
-    """Wait three seconds for a host, not ten, where a test has switched one off: once in an inventory."""
+    """Wait six seconds for a host, not ten, where a test has switched one off: once in an inventory."""
     text = lab.inventory.read_text(encoding="utf-8")
     assert text.count("ssh: {") == 1
-    lab.inventory.write_text(text.replace("ssh: {", "ssh: {timeout: 3, "), encoding="utf-8")
+    lab.inventory.write_text(text.replace("ssh: {", "ssh: {timeout: 6, "), encoding="utf-8")
 
 
 def edit_node(lab: Lab, name: str, value: str) -> None:
@@ -210,11 +212,26 @@ def pids(lab: Lab) -> dict[str, int]:
 
 def started(lab: Lab) -> dict[str, int]:
     """Count on each node how often systemd has started etcd, by its journal."""
-    script = "journalctl -q -u etcd.service --no-pager -o cat _PID=1 | grep -c '^Starting ' || true"
+    told = "journalctl --sync; journalctl -q -u etcd.service --no-pager -o cat _PID=1"
+    script = f"{told} | grep -c '^Starting ' || true"
     return {
         node.name: int(count)
         for node, count in zip(lab.nodes, each(lab.nodes, lambda n: execute(n, script)), strict=True)
     }
+
+
+def in_one_term(lab: Lab, look: Callable[[], Seen]) -> tuple[str, Seen]:
+    """Return the leader, and what was seen while it led: a busy machine may have them elect anew."""
+    for _ in range(10):
+        before, seen = _lead(lab), look()
+        if before[0] and _lead(lab) == before:
+            return before[0], seen
+    raise AssertionError("they elect anew all the time")
+
+
+def _lead(lab: Lab) -> tuple[str, list[int]]:
+    found = document(lab, "status")
+    return found["leader"], [member["raft_term"] for member in found["members"]]
 
 
 def certificates(lab: Lab) -> dict[str, int]:
@@ -245,7 +262,8 @@ def files(node: Node) -> dict[str, str]:
         if left.startswith(("etc", "usr", "opt", "var")):
             found[f"/{left}"] = right
         else:
-            found[right] += f" {left}"
+            # A file that came after the first listing has only its sum.
+            found[right] = f"{found.get(right, '')} {left}"
     return found
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -14,6 +15,7 @@ from etcdctl_remote.lab.hosts import execute
 from etcdctl_remote.lab.model import Lab
 
 from . import drive
+from .killing import last_run
 from .traffic import traffic
 
 pytestmark = pytest.mark.cluster
@@ -34,7 +36,7 @@ def outages(lab: Lab, since: float) -> list[Outage]:
     """Read from each node's journal when systemd stopped etcd and when it was ready again."""
     found = []
     for node in lab.nodes:
-        text = execute(node, "journalctl -q -u etcd.service _PID=1 -o json --no-pager")
+        text = execute(node, "journalctl --sync; journalctl -q -u etcd.service _PID=1 -o json --no-pager")
         entries = [json.loads(line) for line in text.splitlines()]
         told = [(int(entry["__REALTIME_TIMESTAMP"]), entry["MESSAGE"].split()[0]) for entry in entries]
         gone = [at for at, word in told if word == "Stopping" and at > since * 1e6]
@@ -44,14 +46,23 @@ def outages(lab: Lab, since: float) -> list[Outage]:
     return sorted(found)
 
 
+def restarts_in(stages: list[dict[str, Any]]) -> list[str]:
+    """Return in which order the stages of a plan restart members: one a stage."""
+    rolling = [
+        steps
+        for steps in (stage["steps"] for stage in stages)
+        if any(step["step"] == "restart etcd" for step in steps)
+    ]
+    assert all(len({step["host"] for step in steps}) == 1 for steps in rolling)
+    return [step["host"] for steps in rolling for step in steps if step["step"] == "restart etcd"]
+
+
 def planned_restarts(lab: Lab, diff: str) -> list[str]:
-    """Return in which order a plan restarts members: one a stage, each with that line in its diff."""
+    """Return in which order a plan restarts members, each with that line in its diff."""
     plan = drive.run(lab, "plan", "-o", "json")
     assert plan.code == 5
     stages = [stage["steps"] for stage in plan.json()["stages"]]
-    rolling = [steps for steps in stages if any(step["step"] == "restart etcd" for step in steps)]
-    assert all(len({step["host"] for step in steps}) == 1 for steps in rolling)
-    restarts = [step["host"] for steps in rolling for step in steps if step["step"] == "restart etcd"]
+    restarts = restarts_in(plan.json()["stages"])
     for host in restarts:
         lines = [
             line
@@ -67,13 +78,14 @@ def planned_restarts(lab: Lab, diff: str) -> list[str]:
 def test_a_setting_is_changed_one_member_at_a_time(lab3: Lab) -> None:
     """The plan tells who restarts and in which order; the deploy does just that, under load."""
     drive.deploy(lab3)
-    leader = drive.document(lab3, "status")["leader"]
     drive.edit(lab3, settings="{heartbeat-interval: 150}")
 
-    restarts = planned_restarts(lab3, "+  --heartbeat-interval=150 \\")
+    def plans() -> tuple[list[str], str]:
+        return planned_restarts(lab3, "+  --heartbeat-interval=150 \\"), drive.run(lab3, "plan").out
+
+    leader, (restarts, text) = drive.in_one_term(lab3, plans)
     assert sorted(restarts) == ["n1", "n2", "n3"]
     assert restarts[-1] == leader
-    text = drive.run(lab3, "plan").out
     assert [text.index(f"Restart {host}") for host in restarts] == sorted(
         text.index(f"Restart {host}") for host in restarts
     )
@@ -85,7 +97,8 @@ def test_a_setting_is_changed_one_member_at_a_time(lab3: Lab) -> None:
     assert all(after[name] not in (0, before[name]) for name in before)
     assert drive.started(lab3) == {name: count + 1 for name, count in starts.items()}
     gone = outages(lab3, since)
-    assert [outage.node for outage in gone] == restarts
+    (plan,) = (entry for entry in last_run(lab3) if entry["event"] == "plan")
+    assert [outage.node for outage in gone] == restarts_in(plan["stages"])
     for one, other in pairwise(gone):
         assert one.back <= other.gone, "two members were down at once"
     assert seen.acknowledged > 10
@@ -129,6 +142,10 @@ def test_an_operators_drop_in_is_left_alone_and_takes_effect(lab3: Lab) -> None:
     assert drive.pids(lab3)["n1"] != after["n1"], "a drop-in that was taken away still works"
     assert drive.pids(lab3)["n2"] == after["n2"]
     drive.settle_nothing(lab3)
+
+    execute(lab3.nodes[0], script, DROPIN, "[Service]\nExecStartPost=\n")
+    assert execute(lab3.nodes[0], "systemctl show -P ExecStartPost etcd").strip() == ""
+    drive.fails(lab3, 4, "n1: ", f"{DROPIN}:ExecStartPost=")
 
 
 def test_a_renewed_leaf_is_served_without_a_restart(lab3: Lab) -> None:
