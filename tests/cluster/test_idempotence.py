@@ -7,7 +7,7 @@ import time
 import pytest
 
 from etcdctl_remote.lab.hosts import execute
-from etcdctl_remote.lab.model import Lab
+from etcdctl_remote.lab.model import Lab, each
 
 from . import drive
 
@@ -43,8 +43,8 @@ def test_looking_at_a_running_cluster_touches_nothing(lab3: Lab) -> None:
     """Every task that only looks leaves the nodes as they are, to the time of change of each file."""
     drive.deploy(lab3)
     drive.put(lab3.nodes[0], "a", "b")
-    nodes, here, running = at_rest(lab3), drive.folder(lab3.state), drive.pids(lab3)
     term = drive.document(lab3, "status")["members"][0]["raft_term"]
+    nodes, here, running = at_rest(lab3), drive.folder(lab3.state), drive.pids(lab3)
     for words in (
         ["plan"],
         ["plan", "-o", "json"],
@@ -71,8 +71,13 @@ def test_looking_at_a_running_cluster_touches_nothing(lab3: Lab) -> None:
 
 
 def at_rest(lab: Lab) -> dict[str, str]:
-    """Take down all files once etcd has nothing left to write of what it was told."""
-    deadline = time.monotonic() + 20
+    """Take down all files once etcd has nothing left to write of what it was told.
+
+    Seconds after the first start each member still notes its storage's version.
+    """
+    noted = 'until etcdctl.sh endpoint status -w json | grep -q \'"storageVersion":"3\'; do sleep 0.2; done'
+    each(lab.nodes, lambda node: execute(node, noted))
+    deadline = time.monotonic() + 60
     before, now = {"": ""}, drive.all_files(lab)
     while drive.changed(before, now):
         assert time.monotonic() < deadline, drive.differences(before, now)
