@@ -27,10 +27,17 @@ def files(want: HostSpec, now: HostState) -> list[Step]:
         title = f"write {titles([*_paths(plain), *_paths(links), *_paths(dirs)])}"
         steps.append(WriteFiles(want.node, title, plain, dirs, links, _diffs(plain, links, dirs, now)))
     if unit:
-        return [*steps, InstallUnit(want.node, unit[0], _diffs(unit, (), (), now))]
+        return [*steps, InstallUnit(want.node, unit[0], _diffs(unit, (), (), now), _former(want, now))]
     if now.unit.needs_reload or now.unit.enabled != "enabled":
         steps.append(LoadUnit(want.node))
     return steps
+
+
+def _former(want: HostSpec, now: HostState) -> str:
+    """Name the directory of links that is given up; empty if none is."""
+    was = now.told.etcdctl if now.told else ""
+    wanted = [spec.path for spec in want.links if spec.path.endswith("/etcdctl")]
+    return "" if was in ("", *wanted) else was.removesuffix("/etcdctl")
 
 
 def _paths(specs: Sequence[FileSpec] | Sequence[LinkSpec] | Sequence[DirSpec]) -> list[str]:

@@ -179,9 +179,12 @@ class InstallUnit:
     host: str
     unit: FileSpec
     diff: str = ""
+    former: str = ""
+    """The former `paths.bin`, whose links others may use by now: they stay, and it is said."""
 
     def __str__(self) -> str:
-        return f"write {self.unit.path}"
+        stays = f"; our links and etcdctl.sh in {self.former} stay, for you to remove" if self.former else ""
+        return f"write {self.unit.path}{stays}"
 
     def run(self, host: Host, progress: Progress) -> None:
         files.write(host, files=(self.unit,), around=units.replace_unit(_OURS))

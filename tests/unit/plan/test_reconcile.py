@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from etcdctl_remote.desired.hostspec import UNIT_PATH
 from etcdctl_remote.desired.spec import DirSpec, FileSpec, HostSpec, LinkSpec
-from etcdctl_remote.observed.state import HostState, PathState, UnitState
+from etcdctl_remote.observed.state import HostState, PathState, Told, UnitState
 from etcdctl_remote.plan.reconcile import files
 from etcdctl_remote.plan.steps import InstallUnit, LoadUnit, WriteFiles, titles
 from etcdctl_remote.secret import Secret
@@ -138,6 +138,17 @@ def test_another_unit_is_installed_alone(change: dict[str, object]) -> None:
     (step,) = files(WANT, but(UNIT_PATH, **change))
     assert isinstance(step, InstallUnit)
     assert step.unit == UNIT
+
+
+@pytest.mark.parametrize(("was", "said"), [("/usr/local/bin", False), ("/opt/bin", True)])
+def test_links_of_a_former_place_are_told_to_stay(was: str, said: bool) -> None:
+    """Others may use them by now, and the member's own etcdctl is called by them until it restarts."""
+    link = LinkSpec("/usr/local/bin/etcdctl", "/opt/etcd/v3.6.14/etcdctl")
+    now = replace(
+        but(UNIT_PATH, sha256="0" * 64), told=Told("/var/lib/etcd", "", "/etc/etcd", f"{was}/etcdctl", "")
+    )
+    step = files(replace(WANT, links=(CURRENT, link)), now)[-1]
+    assert ("etcdctl.sh in /opt/bin stay" in str(step)) is said
 
 
 def test_the_unit_goes_last() -> None:
