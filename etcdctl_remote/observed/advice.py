@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ..desired.model import ClusterSpec, Version
 from . import auth
-from .lost import GUIDE, bare, doomed, founding, lost, silence, silent, way_back
+from .lost import CHECK, GUIDE, bare, doomed, founding, lost, silence, silent, way_back
 from .rows import StatusRow, endpoints
 from .state import ClusterState, Data, quorum
 
@@ -89,19 +89,19 @@ def _denied(now: ClusterState) -> Iterator[str]:
 
 
 def _down(cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow]) -> Iterator[str]:
-    blank = bare(now)
+    blank, way = bare(now), way_back(cluster, now)
     for row in rows:
         if row.role == "unreachable":
             yield f"nothing is known of {row.node}: {row.error}"
         elif not row.node or lost(cluster, now, row):
             continue
-        elif row.node in silent(now) and (row.down or now.has_quorum):
+        elif row.node in silent(now) and (now.has_quorum or (row.down and way == CHECK)):
             yield f"{row.node} {silence(now, row.node)}"
         elif not row.down:
             continue
         elif row.node not in blank:
-            way = way_back(cluster, now)
-            yield f"{row.node} is down: {row.error}; see `logs --node {row.node}`, then {way}"
+            is_ = "runs and does not serve" if row.node in silent(now) else "is down"
+            yield f"{row.node} {is_}: {row.error}; see `logs --node {row.node}`, then {way}"
         elif len(blank) < len(now.hosts):
             first = f"get the quorum back first: {way_back(cluster, now)}" if now.formed else "`deploy`"
             yield f"etcd is not installed on {row.node}: {first}"

@@ -9,6 +9,9 @@ from .state import ClusterState, Data, HostState, quorum
 
 GUIDE = 'docs/operations.md, "A member whose data is gone"'
 
+CHECK = "`check`"
+"""The way back where all members run: there is nobody to start."""
+
 HOLDS = {
     Data.ABSENT: "is absent",
     Data.EMPTY: "is empty",
@@ -84,8 +87,36 @@ def founding(cluster: ClusterSpec, now: ClusterState, row: StatusRow) -> bool | 
     return row.id == member_id([cluster.peer_url(node)], token)
 
 
+def silent(now: ClusterState) -> tuple[str, ...]:
+    """Name the members that run, are not being stopped, and do not serve, as far as they may tell."""
+    return tuple(
+        name
+        for name, host in sorted(now.hosts.items())
+        if host.unit.running
+        and host.unit.active in ("active", "activating")
+        and not host.serving
+        and "member list" not in host.denied
+        and not (host.endpoint and host.endpoint.learner)
+    )
+
+
+def silence(now: ClusterState, node: str) -> str:
+    """Say of a silent member what was seen and what to do: no task restarts what runs as wanted.
+
+    Where the others are a quorum, restarting it by hand costs nothing.
+    """
+    host = now.hosts[node]
+    why = host.endpoint_error or host.members_error or f"etcd gives no answer ({host.unit.active})"
+    spare = now.has_quorum and (now.tolerates or 0) >= 0
+    way = "the others keep the quorum" if spare else "one node at a time, as it may be needed for a quorum"
+    return (
+        f"runs and does not serve: {why}; see `logs --node {node}` and `check`, then "
+        f"`sudo systemctl restart etcd` there ({way}): no task restarts what runs as wanted"
+    )
+
+
 def way_back(cluster: ClusterSpec, now: ClusterState) -> str:
-    """Say which task brings silent members back."""
+    """Say which task brings back members that are down."""
     if now.has_quorum:
         return "`start`" if now.unreachable or now.denied else "`deploy` or `start`"
     alive = sum(
@@ -93,6 +124,9 @@ def way_back(cluster: ClusterSpec, now: ClusterState) -> str:
         for host in now.hosts.values()
     )
     task = "`start`" if now.formed or now.unreachable else "`deploy`"
+    waiting = [name for name, host in now.hosts.items() if host.unit.running and not host.serving]
+    if alive >= quorum(len(cluster.nodes)) and len(waiting) == len(cluster.nodes):
+        return CHECK
     if alive >= quorum(len(cluster.nodes)) or not (now.formed or now.unreachable):
         return task
     if now.unreachable:

@@ -5,39 +5,29 @@ A restart of one costs no quorum, so no gate stands in its way; but the run woul
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 
 from ..errors import Refused
 from ..observed.findings import Finding
+from ..observed.lost import silent
 from ..observed.state import ClusterState
 from ..pki.generation import Generation
 from ..preflight import checks
 from .session import Session
 
-SETTLE = 3.0
-"""Seconds for a member that starts: with a small database it takes one."""
-
 
 def refuse_cut_off(session: Session, generation: Generation, now: ClusterState) -> None:
-    """Refuse while a silent member and its peers do not reach each other; asks the hosts only if one is."""
-    now = _settled(session, now)
-    silent = _silent(now)
-    if not silent:
+    """Refuse while a silent member and its peers do not reach each other; asks the hosts only if one is.
+
+    `now` has settled: a member that was restarted just now serves by then.
+    """
+    names = silent(now)
+    if not names:
         return
-    found = checks.cut_off(session.cluster, generation, session.fleet, sorted(silent))
+    found = checks.cut_off(session.cluster, generation, session.fleet, names)
     refusal = judge(now, found, session.observe()) if found else None
     if refusal:
         raise refusal
-
-
-def _settled(session: Session, now: ClusterState) -> ClusterState:
-    """Look again for a moment: a member that was restarted just now soon serves, which is cheaper to see."""
-    end = time.monotonic() + SETTLE
-    while _silent(now) and time.monotonic() < end:
-        time.sleep(0.2)
-        now = session.observe()
-    return now
 
 
 def judge(before: ClusterState, found: Iterable[Finding], after: ClusterState) -> Refused | None:
@@ -63,8 +53,4 @@ def judge(before: ClusterState, found: Iterable[Finding], after: ClusterState) -
 
 def _silent(now: ClusterState) -> Mapping[str, int]:
     """Return the processes of members that run, are not being stopped, and do not serve."""
-    return {
-        name: host.unit.pid
-        for name, host in now.hosts.items()
-        if host.unit.running and not host.serving and host.unit.active in ("active", "activating")
-    }
+    return {name: now.hosts[name].unit.pid for name in silent(now)}

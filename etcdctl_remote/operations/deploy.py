@@ -13,7 +13,6 @@ what is done about them:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,8 @@ from ..acquire import Archive, acquire
 from ..desired.model import NodeSpec
 from ..desired.spec import HostSpec
 from ..errors import Failed, Refused
-from ..observed.state import ClusterState, Data, HostState, quorum
+from ..observed.lost import silence, silent
+from ..observed.state import ClusterState, Data, HostState
 from ..plan import gates
 from ..plan.reconcile import files
 from ..plan.step import Gate, Plan, Stage, Step
@@ -31,10 +31,8 @@ from .consent import Consent
 from .ownership import token_of
 from .refusals import denied, lost_quorum, refuse_unsafe
 from .session import Session, cache_dir, resolved
+from .settle import settled
 from .wish import Wish, as_paths, formed
-
-SETTLE = 10.0
-"""Seconds for an election that is under way: up to two election timeouts, and some more."""
 
 ROUNDS = 2
 """How often what is left after a run is done as well, before it is an error."""
@@ -51,7 +49,7 @@ def deploy(session: Session, consent: Consent) -> Plan:
     cluster = resolved(session.cluster)
     generation = session.prepare()
     want = Wish(cluster, generation, {})
-    now = _settled(want, session)
+    now = _seen(want, session)
     refuse_unsafe(want, now)
     want = replace(want, archives=_archives(session, want, now, consent.dry_run))
     todo = plan(want, now)
@@ -72,29 +70,10 @@ def deploy(session: Session, consent: Consent) -> Plan:
     return todo
 
 
-def _settled(want: Wish, session: Session) -> ClusterState:
-    """Observe; while members run but elect nobody yet, look again for a few seconds.
-
-    A start or restart that a former run left behind, or a host that just booted, is neither a
-    lost quorum nor foreign data.
-    """
-    end = time.monotonic() + SETTLE
-    while True:
-        now = session.observe(_paths(want))
-        if time.monotonic() > end or not (_electing(want, now) or any(map(_begins, now.hosts.values()))):
-            return now
-        time.sleep(0.3)
-
-
-def _electing(want: Wish, now: ClusterState) -> bool:
-    """Whether enough members run, and no leader is known yet."""
-    running = sum(host.unit.running for host in now.hosts.values())
-    return not now.has_quorum and running >= quorum(len(want.cluster.nodes))
-
-
-def _begins(host: HostState) -> bool:
-    """Whether etcd runs and has not made its log yet: its database comes first."""
-    return host.unit.running and host.data is not Data.MEMBER and host.marker is None
+def _seen(want: Wish, session: Session) -> ClusterState:
+    """Observe the hosts and the paths whose state decides anything, once they stand still."""
+    paths = _paths(want)
+    return settled(lambda: session.observe(paths), len(want.cluster.nodes))
 
 
 def _paths(want: Wish) -> dict[str, tuple[str, ...]]:
@@ -128,6 +107,7 @@ def _prove(want: Wish, session: Session) -> ClusterState:
     for _ in range(ROUNDS):
         now, left = _left(want, session)
         if not left:
+            _refuse_silent(now)
             return now
         session.ways.tell(f"hosts changed meanwhile: {left.changes} more steps")
         session.execute(left)
@@ -140,9 +120,15 @@ def _prove(want: Wish, session: Session) -> ClusterState:
     return now
 
 
+def _refuse_silent(now: ClusterState) -> None:
+    """Say of no member that it serves unless it was seen to."""
+    if found := {name: silence(now, name) for name in silent(now)}:
+        raise Failed("the deploy ran, but not every member serves", "each line names what to do", found)
+
+
 def _left(want: Wish, session: Session) -> tuple[ClusterState, Plan]:
     """Observe, and plan what is left; a refusal says that the deploy ran."""
-    now = _settled(want, session)
+    now = _seen(want, session)
     try:
         return now, plan(want, now)
     except Refused as refusal:
@@ -229,7 +215,16 @@ def rolling(want: Wish, now: ClusterState) -> Plan:
             )
         ]
         stages.append(Stage("Record the membership", tuple(record), gate=gates.all_serve(names)))
-    return Plan(_title(want), tuple(stage for stage in stages if stage.steps), _notes(want, restart))
+    todo = Plan(_title(want), tuple(stage for stage in stages if stage.steps), _notes(want, restart))
+    return _with_silent(todo, now)
+
+
+def _with_silent(todo: Plan, now: ClusterState) -> Plan:
+    """Name the members that run as wanted, do not serve, and are not restarted: the way out is another."""
+    touched = {step.host for stage in todo.stages if stage.until for step in stage.steps}
+    left = [name for name in silent(now) if name not in touched]
+    notes = (*todo.notes, *(f"{name} {silence(now, name)}" for name in left))
+    return replace(todo, notes=notes, incomplete=bool(left) and not todo)
 
 
 def revive(want: Wish, now: ClusterState) -> Plan:

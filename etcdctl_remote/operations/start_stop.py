@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..desired.model import ClusterSpec
 from ..errors import Refused
-from ..observed.lost import GUIDE, bare, gone, hollow
+from ..observed.lost import GUIDE, bare, gone, hollow, silence, silent
 from ..observed.state import ClusterState, Data, HostState, quorum
 from ..plan import gates
 from ..plan.step import Plan, Stage
@@ -13,6 +13,7 @@ from .consent import Consent
 from .ownership import identity_path, ours, refuse_other_store
 from .refusals import refuse_unseen
 from .session import Session
+from .settle import settled
 
 DEADLINE = 300.0
 """Seconds for all members to serve again: large databases take their time to load."""
@@ -20,7 +21,7 @@ DEADLINE = 300.0
 
 def start(session: Session, consent: Consent) -> Plan:
     """Start every member that has its data and does not run."""
-    todo = plan_start(session.cluster, *_seen(session))
+    todo = plan_start(session.cluster, *_seen(session, settle=True))
     if todo and consent.given(todo):
         session.execute(todo)
     return todo
@@ -38,10 +39,11 @@ def stop(session: Session, consent: Consent) -> Plan:
     return todo
 
 
-def _seen(session: Session) -> tuple[ClusterState, str | None]:
+def _seen(session: Session, *, settle: bool = False) -> tuple[ClusterState, str | None]:
     """Observe, and read the token that says whose a host is; None without certificates here."""
-    paths, held = (identity_path(session.cluster),), session.held()
-    now = session.observe({node.name: paths for node in session.cluster.nodes})
+    held, nodes = session.held(), session.cluster.nodes
+    paths = {node.name: (identity_path(session.cluster),) for node in nodes}
+    now = settled(lambda: session.observe(paths), len(nodes)) if settle else session.observe(paths)
     refuse_other_store(session.cluster, held, now)
     return now, held.token if held else None
 
@@ -79,12 +81,14 @@ def plan_start(cluster: ClusterSpec, now: ClusterState, token: str | None = None
         deadline=DEADLINE,
     )
     missing = sorted(left_out.keys() - voting)
+    mute = [] if down else [name for name in silent(now) if name in able]
+    notes = [_left_out(name, why, now, runs=name in voting) for name, why in sorted(left_out.items())]
     return Plan(
         f"start {cluster.name}",
         (stage,) if down else (),
-        tuple(_left_out(name, why, now, runs=name in voting) for name, why in sorted(left_out.items())),
+        (*notes, *(f"{name} {silence(now, name)}" for name in mute)),
         left_out=tuple(missing),
-        incomplete=any(name in unsafe for name in missing),
+        incomplete=bool(mute) or any(name in unsafe for name in missing),
     )
 
 

@@ -64,7 +64,8 @@ class Plan:
     left_out: tuple[str, ...] = ()
     """Nodes for which nothing can be done that should be; a note says why."""
     incomplete: bool = False
-    """Whether a host that was seen is among them: carried out, the task has failed all the same."""
+    """Whether a host that was seen is among them, or a member runs and does not serve: carried out,
+    the task has failed all the same."""
 
     def __bool__(self) -> bool:
         return any(stage.steps for stage in self.stages)

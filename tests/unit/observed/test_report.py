@@ -103,6 +103,39 @@ def test_a_stopped_member_is_down() -> None:
     )
 
 
+def installed(name: str, **changes: object) -> HostState:
+    """Return a stopped member of ours with its data; `changes` go to the host."""
+    marker = Marker("demo", 0xC1, IDS[name], name)
+    stopped = HostState(name, told=TOLD, marker=marker, data=Data.MEMBER)
+    return replace(stopped, **changes)  # type: ignore[arg-type]
+
+
+HANGS = replace(installed("n3"), unit=RUNNING, endpoint_error="context deadline exceeded")
+
+
+def test_a_member_that_hangs_is_no_tasks_business() -> None:
+    """`deploy` and `start` leave alone what runs: it is restarted by hand, where that costs no quorum."""
+    report = seen({**healthy(), "n3": HANGS})
+    assert (report.tolerates, report.members[2].error) == (0, "context deadline exceeded")
+    assert report.advice == (
+        "n3 runs and does not serve: context deadline exceeded; see `logs --node n3` and `check`, then "
+        "`sudo systemctl restart etcd` there (the others keep the quorum): no task restarts what runs as wanted",
+    )
+    alone = replace(host("n3", None, leader=0), members_error="no leader")
+    assert seen({**healthy(), "n3": alone}).advice[0].startswith("n3 runs and does not serve: no leader; see")
+
+
+def test_who_hangs_without_a_quorum_may_be_needed_for_one() -> None:
+    """One at a time, then; and where others are down, `start` comes first."""
+    report = seen({name: replace(HANGS, node=name) for name in NAMES})
+    assert report.advice[0] == "no member answers: `check`; `logs` shows what etcd said last"
+    assert all("(one node at a time, as it may be needed" in line for line in report.advice[1:])
+    waiting = seen({"n1": installed("n1"), "n2": installed("n2"), "n3": HANGS}).advice
+    assert waiting[-1] == (
+        "n3 runs and does not serve: context deadline exceeded; see `logs --node n3`, then `start`"
+    )
+
+
 def test_a_lost_quorum_is_minus_one() -> None:
     """Members answer for themselves, but nobody leads and no list can be read."""
     silent = host("n1", None, leader=0, errors=("etcdserver: no leader",))
@@ -122,13 +155,6 @@ def test_nothing_deployed_yet() -> None:
     assert (report.cluster_id, report.version, report.leader, report.tolerates) == (None, None, None, -1)
     assert {row.role for row in report.members} == {"unknown"}
     assert report.advice == ("etcd is not installed on n1 n2 n3: `deploy`",)
-
-
-def installed(name: str, **changes: object) -> HostState:
-    """Return a stopped member of ours with its data; `changes` go to the host."""
-    marker = Marker("demo", 0xC1, IDS[name], name)
-    stopped = HostState(name, told=TOLD, marker=marker, data=Data.MEMBER)
-    return replace(stopped, **changes)  # type: ignore[arg-type]
 
 
 def test_without_a_quorum_start_is_the_way() -> None:

@@ -205,6 +205,23 @@ def test_a_member_that_runs_and_does_not_serve_is_restarted_first(tmp_path: Path
     )
 
 
+def test_a_member_that_runs_as_wanted_and_does_not_serve_is_no_success(tmp_path: Path) -> None:
+    """No step would help it: the plan says what does, and that all is not well."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    now = world.observe()
+    hangs = replace(now.hosts["n3"], endpoint=None, members=None, endpoint_error="context deadline exceeded")
+    hung = replace(now, hosts={**now.hosts, "n3": hangs})
+    todo = plan(want, hung)
+    assert (bool(todo), todo.incomplete) == (False, True)
+    (note,) = todo.notes
+    assert note.startswith("n3 runs and does not serve: context deadline exceeded; see `logs --node n3`")
+    world.machines["n1"].paths.pop("/etc/etcd/etcdctl.env")
+    now = world.observe()
+    todo = plan(want, replace(now, hosts={**now.hosts, "n3": hangs}))
+    assert (bool(todo), todo.incomplete, todo.notes) == (True, False, (note,))
+
+
 def test_interrupted_rolling_restart_goes_on_where_it_was(tmp_path: Path) -> None:
     """After a kill at any step of a rolling change, only what is left is restarted."""
     changed = "heartbeat-interval: 200, election-timeout: 2000"

@@ -276,6 +276,16 @@ def test_a_running_member_without_its_data_still_votes(tmp_path: Path) -> None:
     assert advice[-1].endswith("see `logs --node n3`, then `start`")
 
 
+def test_a_member_that_runs_and_does_not_serve_is_no_success(tmp_path: Path) -> None:
+    """There is nobody to start: the way out is named, and the task has failed."""
+    want = wish(tmp_path)
+    now = seen(want, deployed(want))
+    hangs = replace(now.hosts["n3"], endpoint=None, members=None, listed_by=None)
+    todo = plan_start(want.cluster, replace(now, hosts={**now.hosts, "n3": hangs}))
+    assert (bool(todo), todo.left_out, todo.incomplete) == (False, (), True)
+    assert todo.notes[0].startswith("n3 runs and does not serve: etcd gives no answer (active); see `logs")
+
+
 @pytest.mark.parametrize("wal", [Data.ABSENT, Data.EMPTY, Data.OTHER])
 def test_a_member_without_its_log_is_not_started(tmp_path: Path, wal: Data) -> None:
     """A log on a disk of its own is the member's data too."""
