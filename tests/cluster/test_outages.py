@@ -143,6 +143,7 @@ def test_a_lost_quorum(lab: Lab) -> None:
     sick, sudo = lab.nodes[0], "/usr/local/sbin/sudo"
     execute(sick, f"printf '#!/bin/sh\\nexit 1\\n' >{sudo} && chmod 755 {sudo}")
     try:
+        assert "nothing is known of n1: sudo does not let ops run commands" in drive.must(lab, "status").out
         drive.tells(drive.must(lab, "start", "-y"), "n1 is not started: sudo does not let ops run commands")
     finally:
         execute(sick, f"rm {sudo}")
