@@ -57,5 +57,6 @@ lock:
 
 clean:
 	@if [ -x $(BIN)/invoke ]; then $(BIN)/invoke lab.down --name demo || true; fi
-	rm -rf .venv .lab build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .lab/demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rmdir .lab 2>/dev/null || true
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

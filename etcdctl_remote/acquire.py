@@ -32,7 +32,10 @@ QUICK = 5.0
 STALLED = 180.0
 """Seconds that another run's download may stand still before we wait no longer: it tries for 120."""
 ATTEMPTS = 4
-BY_HAND = "or fetch it by hand and name it with `release.archive`"
+BY_HAND = (
+    "or fetch the archive and SHA256SUMS by hand into one folder, and name it in the inventory: "
+    "`release: {archive: FOLDER/etcd-v{version}-linux-{arch}.tar.gz}`"
+)
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int | None], None]
@@ -262,7 +265,7 @@ def _unreachable(url: str, error: Exception, have: int = 0) -> Failed:
     else:
         reason = getattr(error, "reason", None) or error
         seen = str(reason) or type(error).__name__
-    return Failed(f"{url}: {seen}{kept}", f"run again, it goes on from there; {BY_HAND}")
+    return Failed(f"{url}: {seen}{kept}", f"run again{', it goes on from there' if have else ''}, {BY_HAND}")
 
 
 def _hashed(path: Path) -> Archive:

@@ -286,7 +286,7 @@ def _lab_nodes() -> ModuleType:
     from importlib.util import find_spec
 
     if find_spec("docker") is None:
-        raise UsageError("the lab needs the docker package", "pip install 'etcdctl-remote[lab]'")
+        raise UsageError("the lab needs the docker package", "in a checkout: pip install '.[lab]'")
     from .lab import nodes
 
     return nodes

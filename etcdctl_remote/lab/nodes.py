@@ -94,8 +94,6 @@ def down(name: str, say: Say = quiet) -> bool:
         shutil.rmtree(folder, ignore_errors=True)
     if kept:
         say(f"the engine still holds the empty network of lab {name}; it lets go at its next start")
-    if containers:
-        say(f"lab {name} is gone")
     return bool(containers)
 
 
@@ -117,6 +115,7 @@ def sweep(say: Say = quiet) -> None:
         pid, _, started = owner.partition(":")
         if owner and _started(int(pid)) != started:
             down(name, say)
+            say(f"lab {name} of a run that has ended is gone")
 
 
 def _owner(thing: Any) -> tuple[str, str]:
