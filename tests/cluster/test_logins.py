@@ -19,6 +19,8 @@ from . import drive, terminal
 
 pytestmark = pytest.mark.cluster
 
+JOURNAL = "journalctl --sync; journalctl -q -o cat"
+"""All that was logged by now, as it was told."""
 PASSPHRASE = "correct horse"
 PROXIES = ("http_proxy", "HTTPS_PROXY", "ALL_PROXY")
 NOISE = "echo 'Welcome to this host!'; echo 'mind the gap' >&2\n"
@@ -84,7 +86,7 @@ def test_root_with_a_key_in_an_agent(lab3: Lab, tmp_path: Path) -> None:
         assert done.code == 0, str(done)
     assert drive.started(lab3) == {"n1": 1, "n2": 1, "n3": 1}
     for node in lab3.nodes:
-        assert execute(node, "journalctl -q _COMM=sudo -o cat || true") == "", "root needs no sudo"
+        assert execute(node, f"{JOURNAL} _COMM=sudo || true") == "", "root needs no sudo"
 
 
 def _encrypted(lab: Lab) -> Path:
@@ -127,7 +129,7 @@ def test_passwords_on_a_terminal(lab3: Lab) -> None:
     done = terminal.run(lab3, "deploy", answers=wrong, env=no_agent)
     assert done.code == 3, str(done)
     assert "retype it" in done.out
-    tries = each(lab3.nodes, lambda node: execute(node, "journalctl -q -o cat -g 'auth.*failure' || true"))
+    tries = each(lab3.nodes, lambda node: execute(node, f"{JOURNAL} -g 'auth.*failure' || true"))
     assert sum("authentication failure" in line for text in tries for line in text.splitlines()) == 1
 
     right = [
@@ -146,7 +148,7 @@ def test_passwords_on_a_terminal(lab3: Lab) -> None:
         assert secret not in done.out
         assert not [path for path in kept if secret in path.read_text()]
         for node in lab3.nodes:
-            assert execute(node, 'journalctl -q -o cat | grep -cF -e "$1" || true', secret).strip() == "0"
+            assert execute(node, f'{JOURNAL} | grep -cF -e "$1" || true', secret).strip() == "0"
 
 
 def _login(lab: Lab, user: str, key: Path) -> None:

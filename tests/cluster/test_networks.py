@@ -129,14 +129,15 @@ def test_through_a_jump_host(lab_factory: LabFactory) -> None:
         done = drive.fails(lab, 3, "has changed", jump.address, "ssh-keygen -R")
         assert done.err.count("SHA256:") >= 2, str(done)
         assert all(
-            "ssh" not in execute(node, "journalctl -q -u ssh -g Accepted || true") for node in lab.nodes
+            "ssh" not in execute(node, "journalctl --sync; journalctl -q -u ssh -g Accepted || true")
+            for node in lab.nodes
         )
     finally:
         execute(jump, OLD_KEYS)
     _deployed(lab)
     assert drive.must(lab, "health").out.count("is healthy") == 3
     for node in lab.nodes:
-        accepted = execute(node, "journalctl -q -u ssh -o cat -g 'Accepted publickey'")
+        accepted = execute(node, "journalctl --sync; journalctl -q -u ssh -o cat -g 'Accepted publickey'")
         assert accepted
         assert all(f" from {jump.address} " in line for line in accepted.splitlines())
 
@@ -190,7 +191,7 @@ def _wal_gone_and_back(lab: Lab, node: Node) -> None:
 
 def _metrics(node: Node, certificate: str) -> str:
     script = f"""p=/etc/kv/pki/current
-    (printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n'; sleep 1) |
+    printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' |
         openssl s_client -quiet -CAfile $p/ca.crt {certificate} -connect "$1:12381" 2>/dev/null; true"""
     return execute(node, script, node.address)
 
