@@ -23,10 +23,15 @@ systemctl daemon-reload; userdel etcd"""
 
 
 def test_members_that_lost_their_data_are_never_started(lab3: Lab) -> None:
-    """Not by hand, at boot, by `start` or by `deploy`; the survivors serve on, and no key is lost."""
+    """Not by hand, at boot, by `start` or by `deploy`, nor stopped while one serves on without; no key is lost."""
     first, second, third = lab3.nodes
     drive.deploy(lab3)
     drive.put(first, "precious", "kept")
+    execute(second, f"rm {DATA}/member/wal/*.wal")
+    with drive.untouched(lab3, f"n[123]:{DATA}/"):
+        done = drive.fails(lab3, 4, "stopped, n2 would not start again; nothing was changed", task="stop")
+        drive.tells(done, "n2: runs, but", DATA)
+        drive.tells(drive.fails(lab3, 4), "n2: runs, but", "do not restart it", "replace it now")
     _wipe(second)
     _refused_by_hand(second)
     execute(second, "rm /etc/etcd/identity")
