@@ -65,7 +65,10 @@ def host_spec(
         files.append(FileSpec(f"{config}/identity", membership.identity))
         if membership.state == "existing":
             links = (*links, LinkSpec(f"{config}/member", "identity"))
-    return HostSpec(node.name, _dirs(cluster, pki), tuple(files), links, stamp)
+    lasting = frozenset(
+        f"--{name}={value}" for name, value in everything.items() if name not in BOOTSTRAP_ONLY
+    )
+    return HostSpec(node.name, _dirs(cluster, pki), tuple(files), links, stamp, lasting)
 
 
 def flags(cluster: ClusterSpec, node: NodeSpec, membership: Membership) -> dict[str, str]:

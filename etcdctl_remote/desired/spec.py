@@ -62,3 +62,5 @@ class HostSpec:
     links: tuple[LinkSpec, ...]
     digest: str
     """Hex digest of all that etcd reads only at start; the unit's Environment= carries it."""
+    flags: frozenset[str] = frozenset()
+    """etcd's command line, `--name=value` each, without what only a bootstrap reads."""

@@ -107,6 +107,7 @@ section data; data_holds
 if [ "${pid:-0}" != 0 ]; then
   section process; program=$(readlink "/proc/$pid/exe"); printf '%s\n' "$program"
   tr '\0' '\n' <"/proc/$pid/environ" | sed -n 's/^ETCDCTL_REMOTE_DIGEST=//p'
+  section flags; tr '\0' '\n' <"/proc/$pid/cmdline"
 fi
 section marker
 if [ -e "$config/member" ] || [ -L "$config/member" ]; then cat "$config/member" 2>/dev/null || echo '{}'; fi
@@ -117,6 +118,7 @@ section dropins; for f in $dropins; do sha256sum "$f"; done
 section emptied; for f in $dropins; do
   grep -HoE '^[[:space:]]*(ExecStartPost|Assert[A-Za-z]*)[[:space:]]*=[[:space:]]*$' "$f"
 done
+section commanded; for f in $dropins; do grep -lE '^[[:space:]]*ExecStart[[:space:]]*=' "$f"; done
 section stat; stat -c '%n|%F|%a|%U|%G' -- "$@" 2>/dev/null
 section links; for p do [ -L "$p" ] && printf '%s|%s\n' "$p" "$(readlink "$p")"; done
 section sums; for p do [ -f "$p" ] && [ ! -L "$p" ] && set -- "$@" "$p"; shift; done
@@ -247,6 +249,7 @@ def _unit(said: Mapping[str, list[str]]) -> UnitState:
         pid=_number(show.get("MainPID", "")),
         program=process[0] if process else None,
         digest=process[1] if len(process) > 1 else None,
+        flags=None if said.get("commanded") else tuple(said.get("flags", [])[1:]) or None,
     )
 
 

@@ -43,6 +43,8 @@ class UnitState:
     """The digest in the *running process's* environment: what etcd really started with."""
     program: str | None = None
     """The binary the running process executes, links resolved."""
+    flags: tuple[str, ...] | None = None
+    """The running process's command line, `--name=value` each; None where a drop-in of the operator's gives it."""
 
     @property
     def running(self) -> bool:

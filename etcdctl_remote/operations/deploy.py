@@ -32,7 +32,7 @@ from .ownership import token_of
 from .refusals import denied, lost_quorum, refuse_unsafe
 from .session import Session, cache_dir, resolved
 from .settle import settled
-from .wish import Wish, as_paths, formed
+from .wish import Wish, as_paths, formed, stale
 
 ROUNDS = 2
 """How often what is left after a run is done as well, before it is an error."""
@@ -187,7 +187,9 @@ def rolling(want: Wish, now: ClusterState) -> Plan:
     }
     names = [node.name for node in want.cluster.nodes]
     down = [node for node in want.cluster.nodes if not now.hosts[node.name].unit.running]
-    restart = [node for node in settled if node not in down and _needs_restart(specs[node.name], now)]
+    restart = [
+        node for node in settled if node not in down and stale(specs[node.name], now.hosts[node.name].unit)
+    ]
     if restart and now.denied:
         raise denied(want, now)
     quiet = [node for node in want.cluster.nodes if node not in restart]
@@ -235,11 +237,13 @@ def revive(want: Wish, now: ClusterState) -> Plan:
     """
     specs = {node.name: want.spec(node, now.hosts[node.name], formed=True) for node in want.cluster.nodes}
     install = [step for node in want.cluster.nodes for step in _install(want, specs[node.name], now)]
-    stale = [
-        name for name, spec in specs.items() if now.hosts[name].unit.running and _needs_restart(spec, now)
+    outdated = [
+        name
+        for name, spec in specs.items()
+        if now.hosts[name].unit.running and stale(spec, now.hosts[name].unit)
     ]
     gone = any(host.data is not Data.MEMBER for host in now.hosts.values())
-    if gone or not (install or stale) or (stale and now.uncertain):
+    if gone or not (install or outdated) or (outdated and now.uncertain):
         raise lost_quorum(want, now)
     start = [step for name, spec in specs.items() for step in _start(spec, now.hosts[name])]
     stages = (
@@ -247,7 +251,7 @@ def revive(want: Wish, now: ClusterState) -> Plan:
         Stage(
             "Start the members",
             tuple(start),
-            gate=_data_stayed(want, now, specs, gates.no_quorum if stale else None),
+            gate=_data_stayed(want, now, specs, gates.no_quorum if outdated else None),
             until=gates.all_serve([node.name for node in want.cluster.nodes]),
             deadline=RESTART_DEADLINE,
         ),
@@ -272,7 +276,7 @@ def _start(spec: HostSpec, host: HostState) -> list[Step]:
     """Start what does not run; restart what runs with something else than we wrote."""
     if not host.unit.running:
         return [StartEtcd(spec.node)]
-    return [RestartEtcd(spec.node)] if host.unit.digest != spec.digest else []
+    return [RestartEtcd(spec.node)] if stale(spec, host.unit) else []
 
 
 def _restart(want: Wish, node: NodeSpec, install: Iterable[Step], now: ClusterState) -> list[Stage]:
@@ -298,11 +302,6 @@ def _restart(want: Wish, node: NodeSpec, install: Iterable[Step], now: ClusterSt
             deadline=RESTART_DEADLINE,
         ),
     ]
-
-
-def _needs_restart(spec: HostSpec, now: ClusterState) -> bool:
-    """Observed, never remembered: the digest in the running process's own environment."""
-    return now.hosts[spec.node].unit.digest != spec.digest
 
 
 def _awaits_first_start(now: ClusterState, node: NodeSpec, want: Wish) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..acquire import Archive
-from ..desired.hostspec import Membership, host_spec
+from ..desired.hostspec import BOOTSTRAP_ONLY, Membership, host_spec
 from ..desired.identity import Marker, cluster_id, member_id
 from ..desired.model import ClusterSpec, NodeSpec
 from ..desired.spec import HostSpec
-from ..observed.state import ClusterState, HostState, PathState
+from ..observed.state import ClusterState, HostState, PathState, UnitState
 from ..pki.generation import Generation
 
 
@@ -56,6 +56,18 @@ class Wish:
 def formed(now: ClusterState) -> bool:
     """Whether this cluster has ever had a leader: from then on nobody is new."""
     return now.formed
+
+
+def stale(spec: HostSpec, unit: UnitState) -> bool:
+    """Whether the running process was started with something else than is wanted.
+
+    Observed, never remembered: the digest in its own environment, and its command line. A unit
+    that was edited by hand carries our digest for flags that are not ours.
+    """
+    if unit.flags is None:
+        return unit.digest != spec.digest
+    lasting = {flag for flag in unit.flags if flag.partition("=")[0].removeprefix("--") not in BOOTSTRAP_ONLY}
+    return unit.digest != spec.digest or lasting != spec.flags
 
 
 def as_paths(spec: HostSpec) -> dict[str, PathState]:

@@ -30,13 +30,23 @@ mv /var/lib/etcd /var/lib/etcd.before
 chown -R etcd:etcd /var/lib/etcd
 """
 
+EDIT = """sed -i s/--pre-vote=true/--pre-vote=false/ /etc/systemd/system/etcd.service
+systemctl daemon-reload; systemctl restart etcd"""
+RUNNING = 'tr "\\0" "\\n" </proc/$(systemctl show -P MainPID etcd)/cmdline'
+
 
 def test_by_hand(lab_factory: drive.Factory, programs: Callable[[str], Path]) -> None:
-    """A newer program, a restored snapshot, other paths in the inventory: refused, and then taken over."""
+    """Edited flags are undone; a newer program, a restored snapshot, other paths are refused, then taken over."""
     lab = lab_factory(1)
     (node,) = lab.nodes
     drive.deploy(lab)
     drive.put(node, "kept", "yes")
+
+    execute(node, EDIT)
+    assert "--pre-vote=false" in execute(node, RUNNING).splitlines()
+    drive.deploy(lab)
+    assert "--pre-vote=true" in execute(node, RUNNING).splitlines()
+    drive.settle_nothing(lab)
 
     execute(node, 'rm "$1"', BIN)
     write(node, BIN, (programs(NEWER) / "etcd").read_bytes(), 0o755)

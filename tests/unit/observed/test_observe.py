@@ -71,6 +71,14 @@ def test_a_deployed_member() -> None:
     assert (found.endpoint_error, found.members_error) == ("", "")
 
 
+def test_the_command_line_of_a_process() -> None:
+    """Without the program itself; one that a drop-in gives is the operator's own."""
+    line = "\n@@flags\n/usr/local/bin/etcd\n--name=n1\n--pre-vote=true\n"
+    assert parse("n1", line).unit.flags == ("--name=n1", "--pre-vote=true")
+    assert parse("n1", f"{line}\n@@commanded\n/etc/systemd/system/etcd.service.d/x.conf\n").unit.flags is None
+    assert seen("deployed").unit.flags is None
+
+
 def test_the_paths_of_a_deployed_member() -> None:
     """Kinds, rights, sums, link targets; the content of what may be shown, and of nothing else."""
     paths = seen("deployed").paths
@@ -247,6 +255,8 @@ NAMES = [
     "marker",
     "dropins",
     "emptied",
+    "commanded",
+    "flags",
     "stat",
     "links",
 ]

@@ -13,6 +13,7 @@ import pytest
 
 from etcdctl_remote.acquire import Archive
 from etcdctl_remote.desired import inventory
+from etcdctl_remote.desired.hostspec import UNIT_PATH
 from etcdctl_remote.errors import Refused
 from etcdctl_remote.observed.state import Data
 from etcdctl_remote.operations.deploy import plan
@@ -247,6 +248,24 @@ def test_a_file_written_before_a_crash_still_leads_to_the_restart(tmp_path: Path
     spec = want.spec(want.cluster.node("n3"), world.observe().hosts["n3"], formed=True)
     world.write_files("n3", spec.files)
     assert "n3" in restarts(plan(want, world.observe()))
+
+
+def test_a_flag_that_was_edited_by_hand_is_undone(tmp_path: Path) -> None:
+    """The edited unit still carries our digest: the process's own command line tells."""
+    world = deployed(wish(tmp_path))
+    want, machine = wish(tmp_path), world.machines["n2"]
+    unit = machine.paths[UNIT_PATH]
+    edited = machine.unit.replace("--pre-vote=true", "--pre-vote=false")
+    assert edited != machine.unit
+    machine.paths[UNIT_PATH] = replace(unit, text=edited)
+    world.stop("n2")
+    world.start("n2")
+    todo = plan(want, world.observe())
+    assert restarts(todo) == ["n2"]
+    machine.paths[UNIT_PATH] = unit
+    assert restarts(plan(want, world.observe())) == ["n2"], "killed between writing and restarting"
+    run(todo, world)
+    assert not plan(want, world.observe())
 
 
 def test_a_new_leaf_needs_no_restart(tmp_path: Path) -> None:

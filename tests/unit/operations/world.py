@@ -69,6 +69,8 @@ class Machine:
     cluster: int = 0
     running: bool = False
     digest: str | None = None
+    flags: tuple[str, ...] = ()
+    """The command line that etcd was started with."""
     foreign: bool = False
     ready: bool = False
     starts: int = 0
@@ -103,6 +105,7 @@ class Machine:
             pid=100 + self.starts if self.running else 0,
             digest=self.digest if self.running else None,
             program="/opt/etcd/v3.6.14/etcd" if self.running else None,
+            flags=self.flags if self.running else None,
         )
 
     def told(self) -> Told:
@@ -189,6 +192,7 @@ class World:
         machine.starts += 1
         found = re.search(r"ETCDCTL_REMOTE_DIGEST=(\w+)", machine.unit)
         machine.digest = found[1] if found else None
+        machine.flags = tuple(re.findall(r"^  (--.*?)(?: \\)?$", machine.unit, re.MULTILINE))
         self.settle()
 
     def stop(self, name: str) -> None:
