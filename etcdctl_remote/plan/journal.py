@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,9 @@ from typing import Any
 from ..errors import UsageError
 from .events import Event, StageStarted, StepDone, StepFailed, StepStarted
 from .step import Plan
+
+PATIENCE = 5.0
+"""Seconds to wait for another run to write its line: it takes a flush to disk."""
 
 
 def beside(inventory: Path) -> Path:
@@ -105,12 +109,28 @@ class Journal:
         with self._lock:
             descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _hold(descriptor, 0.0 if self._warned else PATIENCE)
                 os.write(descriptor, _after_torn(descriptor) + line.encode())
                 if event != "done":
                     os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _hold(descriptor: int, patience: float) -> None:
+    """Take the file's lock; OSError if another run holds it for long: suspended in mid-line, or stuck."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > end:
+                raise OSError(
+                    error.errno, "another run holds it and does not go on; `fuser` names it"
+                ) from None
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _after_torn(descriptor: int) -> bytes:

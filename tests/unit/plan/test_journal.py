@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from etcdctl_remote.errors import UsageError
 from etcdctl_remote.observed.state import ClusterState
+from etcdctl_remote.plan import journal as module
 from etcdctl_remote.plan.events import StageStarted, StepDone, StepFailed, StepStarted, Transferred, Waiting
 from etcdctl_remote.plan.execute import Executor
 from etcdctl_remote.plan.journal import Journal, beside, operator, read
@@ -215,6 +217,26 @@ def test_a_journal_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         Journal(tmp_path).start("deploy", "demo", {})
     assert caught.value.message.startswith(f"{tmp_path}: cannot write the journal: ")
+
+
+def test_a_run_that_stopped_in_mid_line_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new run says what holds the journal and ends; one that goes on already warns, and goes on."""
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    path, told = tmp_path / "j.jsonl", list[str]()
+    journal = Journal(path, warn=told.append)
+    journal.start("deploy", "demo", {})
+    with path.open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="cannot write the journal: another run holds it"):
+            Journal(path).start("deploy", "demo", {})
+        for _ in range(2):
+            journal(StepDone("n1", "step", 1.0))
+    assert len(told) == 1
+    assert "another run holds it" in told[0]
+    journal.end(0)
+    assert [entry["event"] for entry in entries(path)] == ["start", "end"]
 
 
 def test_a_disk_that_fills_up_fails_no_step(tmp_path: Path) -> None:
