@@ -185,13 +185,13 @@ def listeners(case: Case) -> Iterator[Finding]:
             if case.deployed and owner.pid and owner.pid == facts.pid:
                 continue  # our unit's own process, whose digest a drop-in has erased
             taken = True
-            where = f"{found.local.address} port {port} ({kind})"
+            address = found.local.address
+            where = "all addresses" if address.is_unspecified else f"{address}"
             fix = f"stop it, or set another `ports: {{{kind}: …}}`"
             if owner.name.startswith(LISTENER):
                 fix = f"another check or deploy listens so for some seconds: try again; if it stays, {fix}"
-            yield case.says(
-                "ports", Result.FAIL, f"{where} is taken by {owner.name} (pid {owner.pid}): {fix}"
-            )
+            text = f"port {port} ({kind}) is taken by {owner.name} (pid {owner.pid}) on {where}: {fix}"
+            yield case.says("ports", Result.FAIL, text)
     if not taken:
         held = [str(port) for port in ports(case.cluster).values() if facts.on(port)]
         free = [str(port) for port in ports(case.cluster).values() if not facts.on(port)]

@@ -75,6 +75,7 @@ def place(path: str, **changes: object) -> Mapping[str, Place]:
 
 
 FOREIGN = Socket(End(ip_address("::"), 2379), End(ip_address("::"), 0), "0A", 7)
+ON_ONE = replace(FOREIGN, local=End(ip_address("10.0.0.9"), 2379))
 
 Change = Callable[[Facts], Facts]
 CASES: list[tuple[str, Change, Result, str]] = [
@@ -95,7 +96,13 @@ CASES: list[tuple[str, Change, Result, str]] = [
         "ports",
         lambda f: replace(f, listening=(FOREIGN,), owners={7: Process(42, "nginx")}),
         Result.FAIL,
-        "nginx (pid 42)",
+        "port 2379 (client) is taken by nginx (pid 42) on all addresses: stop it",
+    ),
+    (
+        "ports",
+        lambda f: replace(f, listening=(ON_ONE,), owners={7: Process(42, "nginx")}),
+        Result.FAIL,
+        "port 2379 (client) is taken by nginx (pid 42) on 10.0.0.9: stop it",
     ),
     (
         "ports",
