@@ -36,6 +36,7 @@ BY_HAND = (
     "or fetch the archive and SHA256SUMS by hand into one folder, and name it in the inventory: "
     "`release: {archive: FOLDER/etcd-v{version}-linux-{arch}.tar.gz}`"
 )
+WRONG_SUM = f"the mirror is damaged or the sum is another file's; check both, {BY_HAND}"
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int | None], None]
@@ -76,9 +77,7 @@ def acquire(
     if release.archive:
         return _local(release, version, arch)
     url = names.archive_url(release, version, arch)
-    origin = hashlib.sha256(release.url.encode()).hexdigest()[:8]
-    path = cache / origin / f"v{version}" / names.archive_name(version, arch)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _place(release, version, arch, cache)
     expected = names.pinned(release, version, arch) or _told_sum(release, version, path, say)
     if path.exists():
         found = _hashed(path)
@@ -86,6 +85,48 @@ def acquire(
             return found
         say(f"{path} is not what it should be any more; fetching it again")
     return _download(_Source(url, path, expected), say, progress)
+
+
+def look(release: ReleaseSpec, version: Version, arch: str, cache: Path, say: Say) -> str:
+    """Say where `acquire` would get the archive, or raise what it would; nothing big is fetched.
+
+    Of a mirror only the sums are read, and the archive's answer is closed at its first byte.
+    """
+    if release.archive:
+        return f"{_local(release, version, arch).path} is there, with the right sum"
+    path = _place(release, version, arch, cache)
+    pin = names.pinned(release, version, arch)
+    expected = pin or _told_sum(release, version, path, say)
+    if path.exists() and _hashed(path).sha256 == expected:
+        return f"{path} is there, with the right sum"
+    url = names.archive_url(release, version, arch)
+    try:
+        _open(url, 0).close()
+    except (OSError, http.client.HTTPException) as error:
+        raise _unreachable(url, error) from error
+    if pin:
+        _hold_against_sums(release, version, _Source(url, path, pin))
+    return f"{url} can be fetched"
+
+
+def _hold_against_sums(release: ReleaseSpec, version: Version, source: _Source) -> None:
+    """Refuse a pinned sum other than the mirror's own, if that can be read."""
+    try:
+        told = _fetched_sum(release, version, source.path, QUICK)
+    except (Failed, UsageError):
+        return
+    if told != source.sha256:
+        sums = names.sums_url(release, version)
+        seen = f"  expected {source.sha256} (release.sha256)\n  seen     {told} ({sums})"
+        raise Failed(f"{source.url}: wrong checksum\n{seen}", WRONG_SUM)
+
+
+def _place(release: ReleaseSpec, version: Version, arch: str, cache: Path) -> Path:
+    """Say where an archive is kept, and make the folder: each mirror has one of its own."""
+    origin = hashlib.sha256(release.url.encode()).hexdigest()[:8]
+    path = cache / origin / f"v{version}" / names.archive_name(version, arch)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _local(release: ReleaseSpec, version: Version, arch: str) -> Archive:
@@ -177,8 +218,7 @@ def _download(source: _Source, say: Say, progress: Progress) -> Archive:
         if found.sha256 != source.sha256:
             part.truncate(0)
             told = "the inventory's or SHA256SUMS'"
-            hint = f"the mirror is damaged or the sum is another file's; check both, {BY_HAND}"
-            raise Failed(f"{source.url}: wrong checksum\n{_compare(source.sha256, told, found)}", hint)
+            raise Failed(f"{source.url}: wrong checksum\n{_compare(source.sha256, told, found)}", WRONG_SUM)
         os.fsync(part.fileno())
         source.part.replace(source.path)
     return found

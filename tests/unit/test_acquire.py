@@ -100,6 +100,48 @@ def part_of(mirror: Mirror, tmp_path: Path) -> Path:
     return folder / f"{NAME}.part"
 
 
+def look(release: ReleaseSpec, tmp_path: Path) -> str:
+    return module.look(release, VERSION, "amd64", tmp_path / "cache", lambda line: None)
+
+
+def test_a_look_fetches_the_sums_only(secure: Mirror, get: Get, tmp_path: Path) -> None:
+    """That the archive could be had is known by the answer's head; once it is there, by its sum."""
+    release = ReleaseSpec(secure.url)
+    assert look(release, tmp_path) == f"{secure.url}/v3.6.14/{NAME} can be fetched"
+    assert [name for name, _ in secure.asked] == ["SHA256SUMS", NAME]
+    assert list(tmp_path.rglob("*.gz*")) == []
+    path = get(release).path
+    assert look(release, tmp_path) == f"{path} is there, with the right sum"
+    path.write_bytes(b"x" + CONTENT[1:])
+    assert look(release, tmp_path).endswith("can be fetched")
+
+
+def test_a_look_says_what_a_deploy_would(mirror: Mirror, secure: Mirror, get: Get, tmp_path: Path) -> None:
+    """The same words: sums over plain http, an archive that is not published, nobody answers."""
+    for release in (
+        ReleaseSpec(mirror.url),
+        ReleaseSpec("https://127.0.0.1:9"),
+        pinned(Mirror(url=mirror.url + "/x")),
+    ):
+        with pytest.raises(Problem) as deploys:
+            get(release)
+        with pytest.raises(type(deploys.value)) as looks:
+            look(release, tmp_path)
+        assert str(looks.value) == str(deploys.value)
+
+
+def test_a_look_holds_a_pinned_sum_against_the_mirrors(
+    mirror: Mirror, secure: Mirror, tmp_path: Path
+) -> None:
+    """Another one is told with both; where the mirror has none, the pin is believed until the download."""
+    with pytest.raises(Failed, match="wrong checksum") as caught:
+        look(pinned(secure, "0" * 64), tmp_path)
+    assert f"expected {'0' * 64} (release.sha256)" in caught.value.message
+    assert f"seen     {SUM} ({secure.url}/v3.6.14/SHA256SUMS)" in caught.value.message
+    assert look(pinned(secure), tmp_path).endswith("can be fetched")
+    assert look(pinned(mirror, "0" * 64), tmp_path).endswith("can be fetched")
+
+
 def test_names_of_the_official_layout() -> None:
     """One folder a release, one archive an architecture, one file of sums."""
     release = ReleaseSpec("https://mirror/etcd/")
