@@ -10,7 +10,7 @@ from . import settings, versions, words
 from .owned import OWNED
 
 TEXT = """\
-# {count} etcd {member}; `invoke check` looks at the hosts, `invoke deploy` makes the cluster.
+# {count} etcd {member}; `check` looks at the hosts, `deploy` makes the cluster.
 # Every key there is: inventory.yaml in the sources of etcdctl-remote.
 cluster: {cluster}
 version: "{version}"

@@ -20,7 +20,7 @@ from .yamltree import Mistake, Tree
 if TYPE_CHECKING:
     from . import schema
 
-HINT = "`invoke init` writes an inventory to start from; inventory.yaml in the sources shows every key"
+HINT = "`init` writes an inventory to start from; the README has every key"
 
 
 def load(path: Path) -> ClusterSpec:
@@ -28,7 +28,7 @@ def load(path: Path) -> ClusterSpec:
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError as error:
-        hint = "write one with `invoke init`, or name it with `--inventory`"
+        hint = "write one with `init`, or name it with `--inventory`"
         raise errors.UsageError(f"{path}: there is no such inventory", hint) from error
     except UnicodeDecodeError as error:
         raise errors.UsageError(f"{path}:1:1: not UTF-8 text (byte {error.start}); expected YAML") from error

@@ -148,10 +148,10 @@ def _again(lab: Lab, shape: Shape, version: str, say: Say) -> Lab:
     there = (len(lab.nodes), lab.os, lab.jump is not None, sorted(lab.disks))
     if there != (shape.nodes, shape.os, shape.jump, sorted(shape.disks)):
         seen = f"{len(lab.nodes)} {lab.os} nodes{' and a jump host' if lab.jump else ''}"
-        raise Refused(f"lab {lab.name} stands already, with {seen}", f"invoke lab.down --name {lab.name}")
+        raise Refused(f"lab {lab.name} stands already, with {seen}", f"`lab.down --name {lab.name}`")
     if not lab.key.is_file():
         raise Refused(
-            f"lab {lab.name} has lost its files ({lab.state})", f"invoke lab.down --name {lab.name}"
+            f"lab {lab.name} has lost its files ({lab.state})", f"`lab.down --name {lab.name}`"
         )
     each(lab.hosts, lambda node: node.handle().start())
     each(lab.hosts, await_boot)

@@ -157,7 +157,7 @@ def _unwrapped(cause: str) -> str:
     return _PLAINLY.get(cause, cause)
 
 
-INSTALLED = '[ -x "$1" ] || { echo "etcd is not installed here: invoke deploy" >&2; exit 127; }\n'
+INSTALLED = '[ -x "$1" ] || { echo "etcd is not installed here: run deploy" >&2; exit 127; }\n'
 """The beginning of a script that runs etcdctl: says so where there is none."""
 
 

@@ -9,11 +9,13 @@ from ..desired.hostspec import UNIT_PATH
 from ..desired.model import ClusterSpec
 from ..errors import Refused, Unreachable
 from ..observed import auth
-from ..observed.lost import HOLDS, data_paths, doomed, gone, hollow
+from ..observed.lost import GUIDE, HOLDS, data_paths, doomed, gone, hollow
 from ..observed.state import ClusterState, Data, HostState, Member, quorum
 from ..plan import gates
 from .ownership import identity_path, token_of
 from .wish import Wish, formed
+
+MASKED = "etcd.service is masked there: see why, then `sudo systemctl unmask etcd`, and `deploy`"
 
 
 def refuse_unsafe(want: Wish, now: ClusterState) -> None:
@@ -31,6 +33,7 @@ def refuse_unsafe(want: Wish, now: ClusterState) -> None:
         _linked,
         _blinded,
         _unguarded,
+        _masked,
         _other_version,
         _strangers,
     )
@@ -170,7 +173,7 @@ def _wiped(want: Wish, now: ClusterState) -> dict[str, str]:
             what = " and ".join(f"{path} {HOLDS[data]}" for path, data in lost)
             seen[name] = (
                 f"was member {id:x}, but {what}: a member without its data must be replaced, never started "
-                "(replace-node: coming); if its disk is only not mounted, mount it"
+                f"(replace-node: coming; by hand: {GUIDE}); if its disk is only not mounted, mount it"
             )
     return seen
 
@@ -225,6 +228,11 @@ def _blinded(want: Wish, now: ClusterState) -> dict[str, str]:
         and token_of(host) == want.generation.token
         and host.unit.dropins
     }
+
+
+def _masked(want: Wish, now: ClusterState) -> dict[str, str]:
+    """Somebody does not want etcd to start here: writing the unit would undo that without a word."""
+    return {name: MASKED for name, host in now.hosts.items() if host.unit.enabled == "masked"}
 
 
 def _unguarded(want: Wish, now: ClusterState) -> dict[str, str]:
@@ -357,7 +365,7 @@ def lost_quorum(want: Wish, now: ClusterState) -> Refused:
         )
     alive = sum(host.data is Data.MEMBER for host in now.hosts.values())
     enough = alive >= quorum(len(want.cluster.nodes))
-    hint = "invoke start" if enough else "restore from a backup (restore: coming)"
+    hint = "`start`" if enough else "restore from a backup (restore: coming)"
     if enough and any(host.data is Data.MEMBER and host.told is None for host in now.hosts.values()):
         gone = " ".join(sorted(name for name, host in now.hosts.items() if host.data is not Data.MEMBER))
         hint = (

@@ -11,7 +11,7 @@ from ..plan.step import Plan, Stage
 from ..plan.steps import StartEtcd, StopEtcd
 from .consent import Consent
 from .ownership import identity_path, ours, refuse_other_store
-from .refusals import refuse_unseen
+from .refusals import MASKED, refuse_unseen
 from .session import Session
 from .settle import settled
 
@@ -48,6 +48,11 @@ def _seen(session: Session, *, settle: bool = False) -> tuple[ClusterState, str 
     return now, held.token if held else None
 
 
+MAJORITY = (
+    'each line names what to do; a majority of the data lost for good: docs/operations.md, "A lost quorum"'
+)
+
+
 def plan_start(cluster: ClusterSpec, now: ClusterState, token: str | None = None) -> Plan:
     """Start who can be: a majority is enough, and a host that cannot be reached must not prevent it.
 
@@ -64,13 +69,13 @@ def plan_start(cluster: ClusterSpec, now: ClusterState, token: str | None = None
     }
     if not able and not voting:
         fresh = len(bare(now)) == len(now.hosts)
-        hint = "invoke deploy" if fresh else "each line names what to do"
+        hint = "`deploy`" if fresh else "each line names what to do"
         raise Refused(f"no node of {cluster.name} has a member to start", hint, left_out)
     count = len(able) + len(voting)
     if count < quorum(len(cluster.nodes)):
         raise Refused(
             f"only {count} of {len(cluster.nodes)} members of {cluster.name} could run: that is no quorum",
-            "make the other hosts reachable; a cluster that has lost most of its data is restored (coming)",
+            f"make {' and '.join(unseen)} reachable" if unseen else MAJORITY,
             left_out,
         )
     down = [name for name, host in sorted(able.items()) if not host.unit.running]
@@ -97,17 +102,19 @@ def _left_out(name: str, why: str, now: ClusterState, *, runs: bool) -> str:
     if runs:
         return f"{name} runs, but {why}; it will not come back after a restart"
     if name in now.unreachable:
-        why += "; whether it runs is not known: mend the way there, then invoke start again"
+        why += "; whether it runs is not known: mend the way there, then `start` again"
     return f"{name} is not started: {why}"
 
 
 def _unsafe(cluster: ClusterSpec, host: HostState, token: str | None) -> str:
+    if host.unit.enabled == "masked":
+        return MASKED
     if what := gone(cluster, host):
         if host.told is None and host.marker is None:
-            return f"etcd is not installed there, and {what}: invoke deploy"
+            return f"etcd is not installed there, and {what}: `deploy`"
         return f"{what}: a member without its data must be replaced, never started ({GUIDE})"
     if host.data is not Data.MEMBER:
-        return f"what its data directory holds is {host.data}: look there, then invoke start again"
+        return f"what its data directory holds is {host.data}: look there, then `start` again"
     return "" if ours(cluster, host, token) else f"the etcd that is installed there is not {cluster.name}'s"
 
 

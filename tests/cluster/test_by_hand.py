@@ -71,6 +71,13 @@ def test_by_hand(lab_factory: drive.Factory, programs: Callable[[str], Path]) ->
     assert drive.get(node, "kept") == "yes"
     drive.settle_nothing(lab)
 
+    execute(node, "systemctl stop etcd; rm /etc/systemd/system/etcd.service; systemctl mask etcd 2>&1")
+    for task in ("deploy", "start"):
+        drive.tells(drive.fails(lab, 4, task=task), "n1:", "etcd.service is masked", "systemctl unmask etcd")
+    execute(node, "systemctl unmask etcd 2>&1")
+    drive.deploy(lab)
+    assert drive.get(node, "kept") == "yes"
+
     drive.edit(lab, paths="{config: /etc/etcd2, bin: /opt/bin}")
     done = drive.run(lab, "destroy", "--confirm", lab.name)
     assert done.code == 4, done

@@ -135,7 +135,7 @@ def test_a_lost_quorum(lab: Lab) -> None:
     down = lab.nodes[1:]
     each(down, lambda node: execute(node, "systemctl stop etcd"))
     with drive.untouched(lab, DATA):
-        done = drive.fails(lab, 4, "lost its quorum", "→ invoke start")
+        done = drive.fails(lab, 4, "lost its quorum", "→ `start`")
         for node in down:
             drive.tells(done, f"{node.name}:", "inactive")
         assert "there is no quorum" in drive.must(lab, "status").out

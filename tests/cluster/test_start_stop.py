@@ -39,7 +39,7 @@ def test_stop_and_start(lab3: Lab) -> None:
     assert all(e["error"] for e in sick.json()["endpoints"])
     down = drive.document(lab3, "status")
     assert (down["tolerates"], down["leader"]) == (-1, None)
-    done = drive.fails(lab3, 4, "has lost its quorum; nothing was changed", "→ invoke start")
+    done = drive.fails(lab3, 4, "has lost its quorum; nothing was changed", "→ `start`")
     for node in lab3.nodes:
         drive.tells(done, f"{node.name}:", "inactive")
     assert active(lab3) == ["inactive"] * 3

@@ -31,7 +31,7 @@ ALARMED = said(
     '{"level":"warn","msg":"x"}\nError: unhealthy cluster\n',
     1,
 )
-MISSING = said("", "etcd is not installed here: invoke deploy\n", 127)
+MISSING = said("", "etcd is not installed here: run deploy\n", 127)
 GONE = Unreachable("n3: no route to host", "is it up?")
 
 
@@ -50,9 +50,7 @@ def test_every_endpoint_has_a_line() -> None:
         EndpointHealth("n1", "https://10.0.0.1:2379", True, 1.383097, ""),
         EndpointHealth("n2", "https://10.0.0.2:2379", False, 3.05, "Active Alarm(s): NOSPACE "),
         EndpointHealth("n3", "https://10.0.0.3:2379", False, None, "no route to host"),
-        EndpointHealth(
-            "n4", "https://10.0.0.4:2379", False, None, "etcd is not installed here: invoke deploy"
-        ),
+        EndpointHealth("n4", "https://10.0.0.4:2379", False, None, "etcd is not installed here: run deploy"),
     )
     assert not found.healthy
 
@@ -316,7 +314,7 @@ def test_a_node_whose_etcd_is_down_names_another(arguments: str, hint: bytes) ->
 def test_where_no_etcdctl_is(tmp_path: Path) -> None:
     """As `health` says it, not as a shell does."""
     found = etcdctl(session(Local("n1"), spec=cluster(1, PathsSpec(bin=str(tmp_path)))), "get k")
-    assert (found.exit, found.stderr) == (127, b"etcd is not installed here: invoke deploy\n")
+    assert (found.exit, found.stderr) == (127, b"etcd is not installed here: run deploy\n")
 
 
 def test_which_node(tmp_path: Path) -> None:

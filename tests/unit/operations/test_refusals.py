@@ -228,6 +228,19 @@ def test_refuses_a_drop_in_that_clears_the_guards(tmp_path: Path, fresh: bool) -
     assert f"take {file}:ExecStartPost= out of it" in caught.value.hosts["n2"]
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_refuses_a_masked_unit(tmp_path: Path, fresh: bool) -> None:
+    """Somebody's deliberate act: it is named, not undone."""
+    want = wish(tmp_path)
+    now = (bare(want) if fresh else deployed(want)).observe()
+    unit = replace(now.hosts["n2"].unit, enabled="masked")
+    masked = replace(now, hosts={**now.hosts, "n2": replace(now.hosts["n2"], unit=unit)})
+    with pytest.raises(Refused) as caught:
+        plan(want, masked)
+    assert caught.value.hosts.keys() == {"n2"}
+    assert "systemctl unmask etcd" in caught.value.hosts["n2"]
+
+
 def test_refuses_foreign_data(tmp_path: Path) -> None:
     """A data directory with other files is never touched, and every host is named at once."""
     want = wish(tmp_path)
@@ -363,7 +376,7 @@ def test_refuses_a_lost_quorum(tmp_path: Path) -> None:
     world.stop("n3")
     problem = refused(want, world)
     assert "lost its quorum" in problem.message
-    assert "invoke start" in problem.hint
+    assert "`start`" in problem.hint
     assert {"n2", "n3"} <= set(problem.hosts)
 
 

@@ -176,7 +176,7 @@ def test_fresh_hosts_are_refused(tmp_path: Path) -> None:
     want = wish(tmp_path)
     with pytest.raises(Refused) as caught:
         starting(want, bare(want))
-    assert caught.value.hint == "invoke deploy"
+    assert caught.value.hint == "`deploy`"
     assert set(caught.value.hosts) == {"n1", "n2", "n3"}
 
 
@@ -238,7 +238,7 @@ def test_an_unreachable_host_does_not_prevent_a_start(tmp_path: Path) -> None:
     assert [step.host for stage in todo.stages for step in stage.steps] == ["n1", "n2"]
     assert todo.notes == (
         "n3 is not started: no route to host; whether it runs is not known: "
-        "mend the way there, then invoke start again",
+        "mend the way there, then `start` again",
     )
     assert (todo.left_out, todo.incomplete) == (("n3",), False)
 
@@ -307,8 +307,9 @@ def test_who_never_had_etcd_or_does_not_tell_is_left_out(tmp_path: Path) -> None
     now = seen(want, deployed(want))
     stopped = replace(now.hosts["n2"], unit=UnitState(), endpoint=None, members=None)
     for host, why in (
-        (HostState("n2"), "etcd is not installed there, and /var/lib/etcd is absent: invoke deploy"),
+        (HostState("n2"), "etcd is not installed there, and /var/lib/etcd is absent: `deploy`"),
         (replace(stopped, data=Data.UNKNOWN), "what its data directory holds is unknown: look there"),
+        (replace(stopped, unit=UnitState(enabled="masked")), "etcd.service is masked there"),
     ):
         todo = plan_start(want.cluster, replace(now, hosts={**now.hosts, "n2": host}))
         assert (bool(todo), todo.left_out, todo.incomplete) == (False, ("n2",), True)
