@@ -48,6 +48,9 @@ DEFAULTS: dict[str, tuple[str, ...]] = {
     "SystemCallFilter": ("@system-service",),
 }
 
+LINES = tuple(f"{key}={line}" for key, lines in DEFAULTS.items() for line in lines)
+"""The defaults as they stand in the unit: an old systemd may not know each of them."""
+
 ADDED = ("Environment", "ReadWritePaths", "UnsetEnvironment")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 """Peer traffic would honour them (Go's ProxyFromEnvironment)."""

@@ -94,7 +94,7 @@ class Executor:
             try:
                 step.run(host, lambda done, total, step=step: self.tell(Transferred(step.host, done, total)))  # type: ignore[misc]
             except BaseException as error:
-                self.tell(StepFailed(step.host, str(step), str(error)))
+                self.tell(StepFailed(step.host, str(step), str(error).removeprefix(f"{step.host}: ")))
                 raise
             self.tell(StepDone(step.host, str(step), self.clock() - began))
 

@@ -168,10 +168,6 @@ class WriteFiles:
         files.write(host, files=self.files, dirs=self.dirs, links=self.links)
 
 
-_OURS = tuple(f"{key}={line}" for key, lines in service.DEFAULTS.items() for line in lines)
-"""Lines of the unit that an old systemd may not know."""
-
-
 @dataclass(frozen=True)
 class InstallUnit:
     """Lint the rendered unit on its host, write it, and have systemd read it."""
@@ -187,7 +183,11 @@ class InstallUnit:
         return f"write {self.unit.path}{stays}"
 
     def run(self, host: Host, progress: Progress) -> None:
-        files.write(host, files=(self.unit,), around=units.replace_unit(_OURS))
+        try:
+            files.write(host, files=(self.unit,), around=units.replace_unit(service.LINES))
+        except CommandFailed as error:
+            hint = units.MEND if error.exit_status == units.MISFIT else error.hint
+            raise CommandFailed(error.host, error.about, error.exit_status, error.stderr, hint) from error
 
 
 @dataclass(frozen=True)

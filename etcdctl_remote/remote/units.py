@@ -18,15 +18,38 @@ exec systemctl enable --quiet "$1"
 """
 
 
-# $1 lines that may be ignored, $2 the unit. Each complaint begins with its file and line.
-_LINT = """
-said=$(SYSTEMD_LOG_LEVEL=warning systemd-analyze verify --man=no "$2" 2>&1) || { echo "$said" >&2; exit 1; }
-bad=$(printf '%s\\n' "$said" | grep -F -- "$2:" | grep ignoring | while IFS= read -r complaint; do
-  number=${complaint#"$2:"} number=${number%%:*}
-  sed -n "${number}p" "$2" | grep -qxF -e "$1" || echo "${2##*/}:${complaint#"$2:"}"
+MISFIT = 78
+"""Exit code of the far scripts for a unit that systemd complains of (EX_CONFIG)."""
+MEND = "mend it under `service` in the inventory (or in the drop-in, where systemd names one)"
+
+# $1 a program that may be missing as yet, or nothing; $2 lines that may be ignored; $3 the unit.
+# Each complaint of a line begins with its file and number.
+_LINT = rf"""
+said=$(SYSTEMD_LOG_LEVEL=warning systemd-analyze verify --man=no "$3" 2>&1) || {{
+  missing="Command $1 is not executable" why=$said
+  case $said in
+    *"$missing"*) why=$(printf '%s\n' "$said" | grep -F -e "${{3##*/}}" | grep -vF -e "$missing" -e ignoring) ;;
+  esac
+  [ -z "$why" ] || {{ echo "$why" >&2; exit {MISFIT}; }}
+}}
+bad=$(printf '%s\n' "$said" | grep -F -- "$3:" | grep ignoring | while IFS= read -r complaint; do
+  number=${{complaint#"$3:"}} number=${{number%%:*}} line=$(sed -n "${{number%%:*}}p" "$3")
+  printf '%s\n' "$line" | grep -qxF -e "$2" || echo "$line: ${{3##*/}}:${{complaint#"$3:"}}"
 done)
-[ -z "$bad" ] || { echo "systemd would ignore a line, mend it under \\`service\\`: $bad" >&2; exit 1; }
+[ -z "$bad" ] || {{ echo "systemd would ignore $bad" >&2; exit {MISFIT}; }}
 """
+
+# $1 and $2 as above; the unit comes by standard input, and lies under its own name meanwhile.
+_TRY = (
+    r"""
+place=$(mktemp -d /run/etcdctl-remote.XXXXXX) || exit 1
+trap 'rm -rf -- "$place"' EXIT
+trap 'exit 1' HUP INT TERM PIPE
+cat >"$place/$3" || exit 1
+set -- "$1" "$2" "$place/$3"
+"""
+    + _LINT
+)
 
 
 # While systemd waits to try a crashed unit again it only queues a start, for up to RestartSec; a
@@ -72,9 +95,15 @@ def replace_unit(may_be_ignored: Sequence[str] = (), unit: str = UNIT) -> Around
     systemd `may_be_ignored` for are let pass.
     """
     return Around(
-        accept=shlex.join(("sh", "-c", _LINT, "sh", "\n".join(may_be_ignored))),
+        accept=shlex.join(("sh", "-c", _LINT, "sh", "", "\n".join(may_be_ignored))),
         then=shlex.join(("sh", "-c", _LOAD, "sh", unit)),
     )
+
+
+def lint(program: str, may_be_ignored: Sequence[str] = (), unit: str = UNIT) -> Command:
+    """Lint a unit, given on standard input, as its write would; its `program` need not be there yet."""
+    args = (program, "\n".join(may_be_ignored), unit)
+    return Command(_TRY, args, about=f"lint {unit}", timeout=30)
 
 
 def forget_unit(path: str, unit: str = UNIT) -> Command:

@@ -18,6 +18,7 @@ from etcdctl_remote.plan.events import (
     Event,
     StageStarted,
     StepDone,
+    StepFailed,
     Transferred,
     Waiting,
     broadcast,
@@ -108,6 +109,8 @@ def test_a_failure_stops_the_next_stage_not_the_other_hosts() -> None:
     with pytest.raises(CommandFailed, match="n1: write: exit 28: disk full"):
         scene.run(Stage("install", first), Stage("start", (Do("n2", "start"),)))
     assert scene.of("n1") == ["start write", "failed write"]
+    (failed,) = (event for event in scene.told if isinstance(event, StepFailed))
+    assert (failed.host, failed.error) == ("n1", "write: exit 28: disk full"), "a host is named once"
     assert scene.of("n2") == ["start write", "done write", "start enable", "done enable"]
     assert scene.of("n3") == ["start write", "done write"]
     assert [event.title for event in scene.told if isinstance(event, StageStarted)] == ["install"]

@@ -11,11 +11,13 @@ from typing import cast
 
 import pytest
 
+from etcdctl_remote.desired.spec import FileSpec
 from etcdctl_remote.errors import CommandFailed
 from etcdctl_remote.plan.steps import (
     CreateUser,
     ForgetUnit,
     InstallRelease,
+    InstallUnit,
     LoadUnit,
     MoveAside,
     MoveLeader,
@@ -26,7 +28,7 @@ from etcdctl_remote.plan.steps import (
 )
 from etcdctl_remote.remote import units
 from etcdctl_remote.remote.host import Host
-from tests.unit.operations.here import Local
+from tests.unit.operations.here import Canned, Local, said
 
 
 def quiet(done: int, total: int) -> None:
@@ -297,6 +299,16 @@ def test_load_unit(tmp_path: Path, state: str, then: str) -> None:
     """Enabling reloads too, so there is one reload either way."""
     LoadUnit("n1").run(host(tmp_path, systemctl=f'[ "$1" != is-enabled ] || echo {state}'), quiet)
     assert calls(tmp_path) == ["systemctl is-enabled etcd.service", f"systemctl {then}"]
+
+
+def test_a_unit_that_systemd_complains_of_is_mended_in_the_inventory() -> None:
+    """The way out is told; a full disk keeps its own."""
+    unit = FileSpec("/etc/systemd/system/etcd.service", b"")
+    for status, hint in ((units.MISFIT, "mend it under `service`"), (28, "free some space")):
+        there = Canned("n1", {"write": said(stderr="what was seen", exit=status)})
+        with pytest.raises(CommandFailed, match="what was seen") as caught:
+            InstallUnit("n1", unit).run(cast("Host", there), quiet)
+        assert hint in caught.value.hint
 
 
 def test_forget_unit(tmp_path: Path) -> None:
