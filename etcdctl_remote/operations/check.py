@@ -9,7 +9,7 @@ from ..observed.findings import Finding, Result
 from ..plan.journal import operator
 from ..preflight import checks
 from ..remote.lock import beside
-from .session import Session
+from .session import Session, cache_dir
 
 
 def check(session: Session) -> tuple[Finding, ...]:
@@ -23,7 +23,8 @@ def check(session: Session) -> tuple[Finding, ...]:
     known = tuple(node for node in session.cluster.nodes if node.address)
     seen = replace(session, cluster=replace(session.cluster, nodes=known))
     fleet = beside(seen.fleet, f"a check by {operator()}")
-    return (*lost, *checks.run(seen.cluster, seen.prepare(), fleet, network=True, disk=True))
+    scope = checks.Scope(disk=True, units=tuple(fleet.hosts), cache=cache_dir())
+    return (*lost, *checks.run(seen.cluster, seen.prepare(), fleet, scope))
 
 
 def _line(host: str, problem: Problem) -> str:

@@ -54,10 +54,14 @@ def deploy(session: Session, consent: Consent) -> Plan:
     want = replace(want, archives=_archives(session, want, now, consent.dry_run))
     todo = plan(want, now)
     if todo and not consent.dry_run:
-        from ..preflight import checks
+        from ..preflight import checks, unit
         from .cut_off import refuse_cut_off
 
-        checks.refuse_failing(cluster, generation, session.fleet, network=not formed(now))
+        written = {
+            step.host for stage in todo.stages for step in stage.steps if isinstance(step, InstallUnit)
+        }
+        scope = checks.Scope(network=not formed(now), units=unit.customised(cluster, written))
+        checks.refuse_failing(cluster, generation, session.fleet, scope)
         if formed(now):
             refuse_cut_off(session, generation, now)
     if (todo and not consent.given(todo)) or consent.dry_run:

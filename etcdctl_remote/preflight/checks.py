@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..desired.model import ClusterSpec
 from ..errors import CommandFailed, Problem, Refused
@@ -17,23 +18,42 @@ from .facts import Facts
 from .judge import judge
 from .network import probe
 from .reach import blocked, reach
+from .release import obtainable
+from .unit import lint
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is looked at besides the hosts' facts."""
+
+    network: bool = True
+    disk: bool = False
+    """Measures fsync latency: takes up to 2 s and writes a temporary file."""
+    units: Collection[str] = ()
+    """Nodes on which the unit that they would get is linted: takes 0.1 s of CPU each."""
+    cache: Path | None = None
+    """Where releases are kept on the laptop, to ask whether the wanted one can be had."""
 
 
 def run(
-    cluster: ClusterSpec, generation: Generation, fleet: Fleet, *, network: bool = True, disk: bool = False
+    cluster: ClusterSpec, generation: Generation, fleet: Fleet, scope: Scope = Scope()
 ) -> tuple[Finding, ...]:
-    """Run all checks on the fleet's hosts at once: facts, then the network, then the disks.
+    """Run all checks on the fleet's hosts at once: facts, units, then the network, then the disks.
 
-    A host that fails to answer is a finding. `disk` measures fsync latency, which takes up to
-    2 s and writes a temporary file.
+    A host that fails to answer is a finding.
     """
     told = _facts(cluster, fleet)
     found = [*told.failed, *judge(cluster, generation, told.facts)]
-    if network and told.facts:
+    found += lint(
+        cluster, generation, fleet, {name: told.facts[name] for name in told.facts if name in scope.units}
+    )
+    if scope.network and told.facts:
         seen = probe(cluster, generation, fleet, told.facts)
         found += reach(cluster, generation, told.facts, seen)
-    if disk:
+    if scope.disk:
         found += measure(cluster, fleet)
+    if scope.cache:
+        found += obtainable(cluster, told.facts.values(), scope.cache)
     order = {node.name: number for number, node in enumerate(cluster.nodes)}
     return tuple(sorted(found, key=lambda finding: order.get(finding.node, len(order))))
 
@@ -44,13 +64,13 @@ def forbidding(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def refuse_failing(
-    cluster: ClusterSpec, generation: Generation, fleet: Fleet, *, network: bool = True
+    cluster: ClusterSpec, generation: Generation, fleet: Fleet, scope: Scope = Scope()
 ) -> tuple[Finding, ...]:
     """Run the checks that can forbid a deploy; Refused lists every failure of every node at once.
 
-    Members that serve prove their network themselves: then `network=False` looks at the hosts only.
+    Members that serve prove their network themselves: it is out of the scope then.
     """
-    found = run(cluster, generation, fleet, network=network)
+    found = run(cluster, generation, fleet, scope)
     bad = forbidding(found)
     if bad:
         seen: dict[str, list[str]] = {}

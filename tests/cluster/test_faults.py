@@ -72,6 +72,10 @@ def test_a_bad_archive_changes_nothing(lab3: Lab, release: Release, tmp_path: Pa
     right = hashlib.sha256(theirs).hexdigest()
     with drive.untouched(lab3):
         drive.fails(lab3, 2, f"{ours}: there is no such archive", "release.archive")
+        checked = drive.run(lab3, "check", "-o", "json")
+        (bad,) = (row for row in checked.json()["result"] if row["result"] == "fail")
+        assert (checked.code, bad["node"], bad["check"]) == (1, "laptop", "release")
+        assert f"{ours}: there is no such archive" in bad["message"]
         ours.write_bytes(theirs)
         drive.fails(lab3, 2, f"{ours}: no checksum", "SHA256SUMS")
         sums.write_text(f"{'0' * 64}  {good.name}\n")
@@ -116,13 +120,16 @@ def _archive_of(program: bytes) -> bytes:
 
 
 def test_a_taken_port_is_refused_before_the_first_change(lab3: Lab) -> None:
-    """The process that has it is named, with its pid."""
+    """The process that has it is named, with its pid; so is a line of the unit that systemd would ignore."""
     node = lab3.node("n2")
+    drive.edit(lab3, service="{MemoryMax: lots, Foo: 1}")
     with _holding(node, 2380):
         pid = execute(node, "systemctl show -P MainPID thief").strip()
         with drive.untouched(lab3):
             done = drive.fails(lab3, 4, "nothing was changed")
     drive.tells(done, "port 2380", f"pid {pid}", "systemd-socket")
+    drive.tells(done, "unit", "MemoryMax=lots", "Invalid memory limit", "Foo=1", "→ mend it under `service`")
+    assert drive.leftovers(lab3) == []
     assert "n2:" in done.err
     assert not (lab3.state / "certs").exists()
 

@@ -70,13 +70,15 @@ def test_a_fresh_lab_passes_and_stays_as_it_was(lab3: labs.Lab) -> None:
 
 
 def test_the_disk_probe_leaves_nothing(lab3: labs.Lab) -> None:
-    """fsync latency is measured by writing, and what was written is gone."""
+    """fsync latency is measured by writing, the unit linted before its program is there: all is gone."""
     before = execute(lab3.nodes[0], EVERYTHING)
     with connected(lab3, read_only=False) as (cluster, generation, fleet):
-        found = checks.run(cluster, generation, fleet, network=False, disk=True)
+        scope = checks.Scope(network=False, disk=True, units=tuple(fleet.hosts))
+        found = checks.run(cluster, generation, fleet, scope)
     fsync = [finding for finding in found if finding.check == "fsync"]
     assert [finding.node for finding in fsync] == ["n1", "n2", "n3"]
     assert all("fdatasync writes at /var/lib/etcd took at most" in finding.message for finding in fsync)
+    assert [finding.result for finding in found if finding.check == "unit"] == [Result.PASS] * 3
     assert execute(lab3.nodes[0], EVERYTHING) == before
 
 

@@ -37,7 +37,7 @@ def member() -> str:
 
 
 def refuse_failing(host: Any) -> tuple[Finding, ...]:
-    return checks.refuse_failing(cluster(1), certificates(), Fleet({"n1": host}), network=False)
+    return checks.refuse_failing(cluster(1), certificates(), Fleet({"n1": host}), checks.Scope(network=False))
 
 
 def test_without_the_network_a_running_member_is_only_looked_at() -> None:
