@@ -1,4 +1,4 @@
-"""The cut points of a deploy, and how a laptop dies at one.
+"""The cut points of a deploy, how a laptop dies at one, and what the journal has of a run.
 
 Every step of every host is a cut point: before it (where a stage begins: inside one, "before" is
 the same as "after the one before") and right after it. Half-way through it is one on the first
@@ -63,6 +63,24 @@ def cuts(entries: tuple[dict[str, Any], ...], when: When) -> Iterator[Cut]:
 def last_run(lab: Lab) -> tuple[dict[str, Any], ...]:
     """Return the journal entries of the newest run."""
     return runs(read(beside(lab.inventory)))[-1].entries
+
+
+def last_plan(lab: Lab) -> list[dict[str, Any]]:
+    """Return the stages that the newest run set out to do."""
+    (plan,) = (entry for entry in last_run(lab) if entry["event"] == "plan")
+    stages: list[dict[str, Any]] = plan["stages"]
+    return stages
+
+
+def restarts_in(stages: list[dict[str, Any]]) -> list[str]:
+    """Return in which order the stages of a plan restart members: one a stage."""
+    rolling = [
+        steps
+        for steps in (stage["steps"] for stage in stages)
+        if any(step["step"] == "restart etcd" for step in steps)
+    ]
+    assert all(len({step["host"] for step in steps}) == 1 for steps in rolling)
+    return [step["host"] for steps in rolling for step in steps if step["step"] == "restart etcd"]
 
 
 def points(lab: Lab) -> list[Cut]:

@@ -19,6 +19,7 @@ from etcdctl_remote.pki.store import Store
 from tests.conftest import NEWEST, Release
 
 from . import drive
+from .killing import last_plan, restarts_in
 
 pytestmark = pytest.mark.cluster
 
@@ -178,6 +179,24 @@ def test_a_reboot_of_all_hosts_at_once(lab: Lab) -> None:
     each(lab.nodes, faults.reboot)
     _await_members(lab.nodes)
     assert {row["node"]: row["id"] for row in _members(lab)} == before
+    drive.settle_nothing(lab)
+
+
+def test_a_member_that_hangs(lab: Lab) -> None:
+    """It runs as wanted and gives no answer: told, with what helps. A change restarts it before the others."""
+    leader = drive.document(lab, "status")["leader"]
+    hung = max((node for node in lab.nodes if node.name != leader), key=lambda node: node.name)
+    pid = drive.pids(lab)[hung.name]
+    execute(hung, f"kill -STOP {pid}")
+    try:
+        done = drive.fails(lab, 1)
+        drive.tells(done, f"{hung.name} ", f"logs --node {hung.name}", "systemctl restart etcd")
+        assert drive.pids(lab)[hung.name] == pid
+        drive.edit(lab, settings='{snapshot-count: "40000"}')
+        assert "every member serves" in drive.deploy(lab).out
+        assert restarts_in(last_plan(lab))[0] == hung.name
+    finally:
+        execute(hung, f"kill -CONT {pid} 2>/dev/null || true")
     drive.settle_nothing(lab)
 
 

@@ -6,7 +6,6 @@ import json
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -15,7 +14,7 @@ from etcdctl_remote.lab.hosts import execute
 from etcdctl_remote.lab.model import Lab
 
 from . import drive
-from .killing import last_run
+from .killing import last_plan, restarts_in
 from .traffic import traffic
 
 pytestmark = pytest.mark.cluster
@@ -44,17 +43,6 @@ def outages(lab: Lab, since: float) -> list[Outage]:
         assert len(gone) == len(back) == 1, told
         found.append(Outage(gone[0], back[0], node.name))
     return sorted(found)
-
-
-def restarts_in(stages: list[dict[str, Any]]) -> list[str]:
-    """Return in which order the stages of a plan restart members: one a stage."""
-    rolling = [
-        steps
-        for steps in (stage["steps"] for stage in stages)
-        if any(step["step"] == "restart etcd" for step in steps)
-    ]
-    assert all(len({step["host"] for step in steps}) == 1 for steps in rolling)
-    return [step["host"] for steps in rolling for step in steps if step["step"] == "restart etcd"]
 
 
 def planned_restarts(lab: Lab, diff: str) -> list[str]:
@@ -97,8 +85,7 @@ def test_a_setting_is_changed_one_member_at_a_time(lab3: Lab) -> None:
     assert all(after[name] not in (0, before[name]) for name in before)
     assert drive.started(lab3) == {name: count + 1 for name, count in starts.items()}
     gone = outages(lab3, since)
-    (plan,) = (entry for entry in last_run(lab3) if entry["event"] == "plan")
-    assert [outage.node for outage in gone] == restarts_in(plan["stages"])
+    assert [outage.node for outage in gone] == restarts_in(last_plan(lab3))
     for one, other in pairwise(gone):
         assert one.back <= other.gone, "two members were down at once"
     assert seen.acknowledged > 10
