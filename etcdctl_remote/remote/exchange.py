@@ -109,6 +109,10 @@ class Feed:
     sent: Callable[[int], None] | None = None
     error: OSError | None = None
     thread: threading.Thread | None = None
+    piece: Callable[[bytes], bytes] = bytes
+    """What a piece looks like on its way."""
+    last: bytes = b""
+    """What tells the end of the input; without it, closing the channel's input does."""
 
     def start(self) -> None:
         """Send from a thread of its own, so that outputs are read meanwhile."""
@@ -128,14 +132,14 @@ class Feed:
         """
         while piece := self.read():
             try:
-                self.channel.sendall(piece)
+                self.channel.sendall(self.piece(piece))
             except (OSError, EOFError):
                 return
             if self.sent:
                 self.sent(len(piece))
         if self.error is None:
             with suppress(OSError, EOFError):
-                self.channel.shutdown_write()
+                self.channel.sendall(self.last) if self.last else self.channel.shutdown_write()
 
     def read(self) -> bytes:
         """Read one piece; where that fails, end the command too: half an input is none."""

@@ -65,15 +65,42 @@ def script(command: Command) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+# %s is the program. Its input is a pipe, made without a file: Linux opens a pipe's other end by its name in
+# /proc. Our own input has no end while somebody wants the program, so what it is fed comes in pieces, each
+# with its size before it, and 0 after the last one.
+_STREAMING = """exec 3<&0
+: | {
+exec 5<&0 4>/proc/self/fd/0 </dev/null
+setsid sh -c %s <&5 3<&- 4>&- 5<&- & p=$!
+{
+  exec 5<&-
+  while read -r n && [ "${n:-0}" -gt 0 ] && dd bs="$n" count=1 iflag=fullblock status=none >&4; do :; done
+  exec 4>&-
+  cat
+  kill -- -$p && sleep %d && kill -s KILL -- -$p
+} <&3 >/dev/null 2>&1 & w=$!
+exec 3<&- 4>&- 5<&-
+wait $p; s=$?; kill $w 2>/dev/null; exit $s
+}"""
+
+
 def streaming(command: Command) -> bytes:
-    """The script for a command that may run for ever: it ends when our end of its input closes."""
+    """The script for a command that may run for ever: it ends when our end of its input closes.
+
+    Its own input is what `piece` makes of ours, up to `NO_MORE`. One that never reads it, and was given
+    more than a pipe holds (64 KiB), is not ended.
+    """
     own = script(command).decode("utf-8", "surrogateescape")
-    text = (
-        f"exec 3<&0; setsid sh -c {shlex.quote(own)} </dev/null 3<&- & p=$!\n"
-        "(cat <&3 >/dev/null 2>&1; kill -- -$p 2>/dev/null) >/dev/null 2>&1 & w=$!\n"
-        "wait $p; s=$?; kill $w 2>/dev/null; exit $s"
-    )
-    return text.encode("utf-8", "surrogateescape")
+    return (_STREAMING % (shlex.quote(own), KILL_AFTER)).encode("utf-8", "surrogateescape")
+
+
+NO_MORE = b"0\n"
+"""Tells a streamed command that its input ends here."""
+
+
+def piece(data: bytes) -> bytes:
+    """A piece of a streamed command's input."""
+    return b"%d\n%b" % (len(data), data)
 
 
 def no_password() -> Secret:

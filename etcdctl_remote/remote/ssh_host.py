@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from ..errors import CommandFailed, ConnectionLost, Failed, LoginFailed, Refused, TimedOut
 from .exchange import Channel, Feed, Late, feed
 from .host import Command, Held, Listener, Result, Tunnel
-from .privilege import Mode, SudoPassword, line, refused, script, streaming
+from .privilege import NO_MORE, Mode, SudoPassword, line, piece, refused, script, streaming
 from .talk import Talk
 from .tunnels import SshListener, SshTunnel
 
@@ -65,6 +66,8 @@ class SshHost:
         """Yield lines as they come; see `Host.lines`."""
         talk = self._begin(command, streaming(command), None)
         try:
+            with suppress(OSError):  # the exit code will tell
+                talk.channel.sendall(NO_MORE)
             talk.deadline = time.monotonic() + FOREVER
             ended = False
             while not ended:
@@ -83,13 +86,13 @@ class SshHost:
     ) -> int:
         """Hand on both outputs as they come; see `Host.stream`.
 
-        Without input the far end is killed when we go; with input it sees the end of it.
+        The far end is killed when we go, and when a cut connection is noticed there.
         """
-        talk = self._begin(command, streaming(command) if stdin is None else script(command), None)
+        talk = self._begin(command, streaming(command), None)
         try:
             talk.deadline = time.monotonic() + FOREVER
-            if stdin is not None:
-                Feed(talk.channel, stdin).start()  # not waited for: a terminal's pipe may never end
+            given = Feed(talk.channel, stdin or io.BytesIO(), piece=piece, last=NO_MORE)
+            given.start()  # not waited for: a terminal's pipe may never end
             ended = False
             while not ended:
                 ended = not talk.until(lambda: talk.ready and bool(talk.output.stdout or talk.output.stderr))

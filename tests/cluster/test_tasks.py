@@ -51,6 +51,21 @@ def test_etcdctl_passes_everything_on(lab3: Lab) -> None:
         done = drive.run(lab3, "etcdctl", *words)
         assert (done.code, done.out) == (2, ""), done
 
+    watch = drive.start(lab3, "etcdctl", "-c", "watch k --rev=1", "--node", "n1")
+    assert watch.stdout
+    assert [watch.stdout.readline() for _ in range(2)] == ["PUT\n", "k\n"]
+    assert watching(lab3)
+    assert drive.interrupt(watch).code == 130
+    deadline = time.monotonic() + 5
+    while watching(lab3):
+        assert time.monotonic() < deadline
+
+
+def watching(lab: Lab) -> bool:
+    """Whether an etcdctl watches on the first node."""
+    words = execute(lab.nodes[0], "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' || :")
+    return "--rev=1" in words.splitlines()
+
 
 def test_logs_are_one_story(lab3: Lab) -> None:
     """Lines of all nodes in the order of time; fewer lines or one node on demand; follow follows."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from etcdctl_remote.errors import CommandFailed, LoginFailed, Refused, TimedOut
+from etcdctl_remote.errors import CommandFailed, ConnectionLost, LoginFailed, Refused, TimedOut
 from etcdctl_remote.remote.host import Command
 from etcdctl_remote.remote.ssh_host import SshHost
 
@@ -206,15 +208,42 @@ def test_outputs_are_handed_on_as_they_come(host: SshHost) -> None:
     assert host.stream(command("cat; exit 5"), None, take, err.extend) == 5
 
 
-def test_a_stream_that_is_left_ends_its_command(host: SshHost) -> None:
-    """Ctrl-C on a watch leaves nothing running."""
+@pytest.mark.parametrize("given", ["nothing", "an end", "no end"])
+def test_a_stream_that_is_left_ends_its_command(host: SshHost, given: str) -> None:
+    """Ctrl-C on a watch leaves nothing running, whatever our own input is."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as pipe, os.fdopen(writing, "wb", buffering=0) as end:
+        stdin = {"nothing": None, "an end": io.BytesIO(b"given"), "no end": pipe}[given]
+        end.write(b"given")
 
-    def leave(data: bytes) -> None:
-        raise KeyboardInterrupt
+        def leave(data: bytes) -> None:
+            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        host.stream(command("echo going; exec sleep 4321"), None, leave, leave)
-    assert within(3, lambda: not still_running("sleep\0004321"))
+        with pytest.raises(KeyboardInterrupt):
+            host.stream(command("echo going; exec sleep 4321"), stdin, leave, leave)
+        assert within(3, lambda: not still_running("sleep\0004321"))
+
+
+def test_a_cut_link_ends_a_streamed_command(server: Sshd, host: SshHost) -> None:
+    """Nothing runs on when the laptop is gone, not even what ignores SIGTERM."""
+
+    def cut(data: bytes) -> None:
+        for pid in server.sessions():
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(ConnectionLost):
+        host.stream(command("trap '' TERM; echo going; sleep 4322"), io.BytesIO(), cut, cut)
+    assert within(5, lambda: not still_running("sleep\0004322"))
+
+
+def test_a_stream_takes_input_of_any_size(host: SshHost) -> None:
+    """Every byte arrives; a command that does not read it all gives its exit code as ever."""
+    data, got = os.urandom(3_000_000), bytearray()
+    assert host.stream(command("cat"), io.BytesIO(data), got.extend, got.extend) == 0
+    assert got == data
+    assert host.stream(command("exit 7"), io.BytesIO(data), got.extend, got.extend) == 7
+    assert host.stream(command("kill -9 $$"), io.BytesIO(data), got.extend, lambda said: None) == 137
+    assert got == data
 
 
 def test_login_shell_that_refuses(start: Start, connect: Connect) -> None:
