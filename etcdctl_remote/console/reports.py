@@ -113,7 +113,8 @@ def health_table(health: Health) -> Table:
 def _health_line(endpoint: EndpointHealth) -> Cell:
     if not endpoint.healthy:
         seen = endpoint.error or "no reason given"
-        return Cell(f"{endpoint.endpoint} is unhealthy: failed to commit proposal: {seen}", "red")
+        tried = "failed to commit proposal" if endpoint.asked else "it could not be asked"
+        return Cell(f"{endpoint.endpoint} is unhealthy: {tried}: {seen}", "red")
     took = "unknown" if endpoint.took_ms is None else go_duration(endpoint.took_ms)
     return Cell(f"{endpoint.endpoint} is healthy: successfully committed proposal: took = {took}", "green")
 

@@ -37,6 +37,8 @@ class EndpointHealth:
     healthy: bool
     took_ms: float | None = None
     error: str = ""
+    asked: bool = True
+    """False where its host let nobody ask: of the member nothing is known."""
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,8 @@ class ClusterState:
     """Why a host gave no observation, by node."""
     taken_at: float = 0.0
     """Monotonic seconds at the *start* of the observation."""
+    ways_out: Mapping[str, str] = field(default_factory=dict)
+    """What to do about hosts that gave none, where it is known."""
 
     @property
     def members(self) -> tuple[Member, ...]:

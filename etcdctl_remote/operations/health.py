@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..desired.model import NodeSpec, url
-from ..errors import Problem, bare, none_reached
+from ..errors import Problem, Unreachable, bare, none_reached
 from ..observed import etcdctl
 from ..observed.etcdctl import argv
 from ..observed.report import EndpointHealth, Health
@@ -23,17 +23,30 @@ printf '\\n@@status\\n'
 """
 
 
+@dataclass(frozen=True)
+class _Mute:
+    """A host that lets nobody ask."""
+
+    why: Unreachable
+
+
 def health(session: Session) -> Health:
     """Check every member of the inventory; an unreachable node is unhealthy, never left out."""
     if not session.fleet.hosts:
         raise none_reached(session.unreachable)
     answers = session.fleet.each(lambda host: _ask(session, host), doing="health")
-    said = {name: told for name, (_, told) in answers.items() if told}
+    asked = {name: answer for name, answer in answers.items() if not isinstance(answer, _Mute)}
+    mute = {name: answer.why for name, answer in answers.items() if isinstance(answer, _Mute)}
+    lost = {**session.unreachable, **mute}
+    if not asked:
+        none = none_reached(lost)
+        raise Unreachable("no node could be asked", none.hint, none.hosts)
+    said = {name: told for name, (_, told) in asked.items() if told}
     different = _clusters(said)
     endpoints = tuple(
-        _judged(answers[node.name][0], said.get(node.name), different)
-        if node.name in answers
-        else _lost(session, node)
+        _judged(asked[node.name][0], said.get(node.name), different)
+        if node.name in asked
+        else _lost(session, node, lost.get(node.name))
         for node in session.cluster.nodes
     )
     return Health(session.cluster.name, endpoints)
@@ -59,8 +72,11 @@ def _judged(found: EndpointHealth, told: Endpoint | None, different: str) -> End
     return replace(found, healthy=False, error=wrong) if found.healthy and wrong else found
 
 
-def _ask(session: Session, host: Host) -> tuple[EndpointHealth, Endpoint | None]:
-    """Ask for a read, and where it went through for the member's own status, in one round trip."""
+def _ask(session: Session, host: Host) -> tuple[EndpointHealth, Endpoint | None] | _Mute:
+    """Ask for a read, and where it went through for the member's own status, in one round trip.
+
+    A host that lets nobody ask is an answer too: the others' shall be heard.
+    """
     node = session.cluster.node(host.name)
     command = (
         *argv(session.cluster, node),
@@ -73,6 +89,8 @@ def _ask(session: Session, host: Host) -> tuple[EndpointHealth, Endpoint | None]
         result = host.run(
             Command(_SCRIPT, command, about="health", writes=False, timeout=TIMEOUT + 10), check=False
         )
+    except Unreachable as problem:
+        return _Mute(problem)
     except Problem as problem:
         lost = EndpointHealth(
             node.name, session.cluster.client_url(node), False, None, bare(node.name, problem)
@@ -101,10 +119,9 @@ def _read(session: Session, node: NodeSpec, answer: str, stderr: str) -> Endpoin
     return EndpointHealth(node.name, endpoint, healthy, took, error)
 
 
-def _lost(session: Session, node: NodeSpec) -> EndpointHealth:
-    problem = session.unreachable.get(node.name)
+def _lost(session: Session, node: NodeSpec, problem: Problem | None) -> EndpointHealth:
     endpoint = (
         session.cluster.client_url(node) if node.address else url(node.host, session.cluster.ports.client)
     )
     why = bare(node.name, problem) if problem else "unreachable"
-    return EndpointHealth(node.name, endpoint, False, None, why)
+    return EndpointHealth(node.name, endpoint, False, None, why, asked=False)

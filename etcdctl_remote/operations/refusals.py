@@ -53,7 +53,8 @@ def refuse_unseen(now: ClusterState) -> None:
     """Go no further when a host was lost since we connected: nothing is known of it."""
     if now.unreachable:
         lost = {host: why.removeprefix(f"{host}: ") for host, why in sorted(now.unreachable.items())}
-        raise Unreachable("not every host could be observed; nothing was changed", "run the task again", lost)
+        ways = "; ".join(dict.fromkeys(now.ways_out.values())) or "run the task again"
+        raise Unreachable("not every host could be observed; nothing was changed", ways, lost)
 
 
 def refuse_vanished(want: Wish, now: ClusterState) -> None:

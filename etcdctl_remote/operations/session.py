@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..desired.model import ClusterSpec
-from ..errors import Failed, Problem, bare, gather
+from ..errors import Failed, LoginFailed, Problem, bare, gather
 from ..observed.observe import Question, observe
 from ..observed.state import ClusterState, HostState
 from ..plan.events import Event, Listener
@@ -100,8 +100,9 @@ class Session:
             raise gather(bugs, "observe")
         lost = {name: bare(name, problem) for name, problem in self.unreachable.items()}
         lost |= {name: bare(name, answer) for name, answer in answers.items() if isinstance(answer, Problem)}
+        ways = {name: answer.hint for name, answer in answers.items() if isinstance(answer, LoginFailed)}
         hosts = {name: answer for name, answer in answers.items() if isinstance(answer, HostState)}
-        return ClusterState(hosts, lost, began)
+        return ClusterState(hosts, lost, began, ways)
 
     def execute(self, plan: Plan) -> None:
         """Run a plan: journal, progress, gates."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..desired.model import ClusterSpec
-from ..errors import CommandFailed, Problem, Refused
+from ..errors import CommandFailed, Problem, Refused, bare
 from ..observed.findings import Finding, Result
 from ..pki.generation import Generation
 from ..remote.fleet import Fleet
@@ -51,7 +51,8 @@ def run(
         seen = probe(cluster, generation, fleet, told.facts)
         found += reach(cluster, generation, told.facts, seen)
     if scope.disk:
-        found += measure(cluster, fleet)
+        told_of = {name: host for name, host in fleet.hosts.items() if name in told.facts}
+        found += measure(cluster, replace(fleet, hosts=told_of))
     if scope.cache:
         found += obtainable(cluster, told.facts.values(), scope.cache)
     order = {node.name: number for number, node in enumerate(cluster.nodes)}
@@ -118,4 +119,4 @@ def _failure(node: str, error: Exception) -> Finding:
     if not isinstance(error, Problem):
         return Finding(node, "facts", Result.FAIL, f"{type(error).__name__}: {error}")
     check = "facts" if isinstance(error, CommandFailed) else "sudo" if "sudo" in error.message else "ssh"
-    return Finding(node, check, Result.FAIL, error.message + (f" → {error.hint}" if error.hint else ""))
+    return Finding(node, check, Result.FAIL, bare(node, error) + (f" → {error.hint}" if error.hint else ""))

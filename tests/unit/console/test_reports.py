@@ -134,6 +134,14 @@ def test_the_time_is_etcdctls_own(took: str) -> None:
     assert reports.health_table(health).text(plain).endswith(f"took = {took}")
 
 
+def test_a_member_that_could_not_be_asked_failed_nothing() -> None:
+    """etcdctl's words are for what etcd was asked."""
+    health = Health("demo", (EndpointHealth("n1", "https://a:2379", False, None, "no sudo", asked=False),))
+    assert reports.health_table(health).text(plain) == (
+        "https://a:2379 is unhealthy: it could not be asked: no sudo"
+    )
+
+
 def test_the_health_document() -> None:
     """The shape that scripts rely on."""
     assert reports.health_document(HEALTH) == {
@@ -146,6 +154,7 @@ def test_the_health_document() -> None:
                 "healthy": True,
                 "took_ms": 2.192932,
                 "error": None,
+                "asked": True,
             },
             {
                 "node": "n2",
@@ -153,6 +162,7 @@ def test_the_health_document() -> None:
                 "healthy": False,
                 "took_ms": 5000.1,
                 "error": "context deadline exceeded",
+                "asked": True,
             },
             {
                 "node": "n3",
@@ -160,6 +170,7 @@ def test_the_health_document() -> None:
                 "healthy": False,
                 "took_ms": None,
                 "error": "Active Alarm(s): NOSPACE ",
+                "asked": True,
             },
         ],
     }

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etcdctl_remote.desired.model import PathsSpec
-from etcdctl_remote.errors import ConnectionLost, Problem, TimedOut, Unreachable, UsageError
+from etcdctl_remote.errors import ConnectionLost, LoginFailed, Problem, TimedOut, Unreachable, UsageError
 from etcdctl_remote.observed.etcdctl import INSTALLED
 from etcdctl_remote.observed.report import EndpointHealth
 from etcdctl_remote.operations.health import health
@@ -49,7 +49,7 @@ def test_every_endpoint_has_a_line() -> None:
     assert found.endpoints == (
         EndpointHealth("n1", "https://10.0.0.1:2379", True, 1.383097, ""),
         EndpointHealth("n2", "https://10.0.0.2:2379", False, 3.05, "Active Alarm(s): NOSPACE "),
-        EndpointHealth("n3", "https://10.0.0.3:2379", False, None, "no route to host"),
+        EndpointHealth("n3", "https://10.0.0.3:2379", False, None, "no route to host", asked=False),
         EndpointHealth("n4", "https://10.0.0.4:2379", False, None, "etcd is not installed here: run deploy"),
     )
     assert not found.healthy
@@ -76,6 +76,19 @@ def test_what_is_no_answer_is_unhealthy(answer: Result | Problem, error: str) ->
     first, second = found.endpoints
     assert (first.healthy, first.took_ms, first.error) == (False, None, error)
     assert second.healthy
+
+
+def test_hosts_that_let_nobody_ask() -> None:
+    """Where it is all of them, nothing is known of etcd: exit 3, and the way out; else only their own line tells."""
+    barred = {"health": LoginFailed("n1: sudo asks for a password", "allow NOPASSWD")}
+    with pytest.raises(Unreachable, match="no node could be asked") as caught:
+        health(session(Canned("n1", barred), unreachable={"n2": GONE}, spec=cluster(2)))
+    assert caught.value.hosts["n1"] == "sudo asks for a password"
+    assert caught.value.hint == "is it up?; allow NOPASSWD"
+    first, second = health(
+        session(Canned("n1", barred), Canned("n2", {"health": HEALTHY}), spec=cluster(2))
+    ).endpoints
+    assert (first.asked, first.error, second.healthy) == (False, "sudo asks for a password", True)
 
 
 def test_health_only_reads() -> None:

@@ -38,6 +38,10 @@ def test_only_who_is_missing_is_a_refusal() -> None:
     with pytest.raises(Unreachable) as caught:
         refuse_unseen(ClusterState({}, unreachable={"n2": "n2: no route to host"}))
     assert caught.value.hosts == {"n2": "no route to host"}
+    barred = {"n1": "sudo asks", "n2": "sudo asks"}
+    with pytest.raises(Unreachable) as caught:
+        refuse_unseen(ClusterState({}, barred, ways_out=dict.fromkeys(barred, "allow NOPASSWD")))
+    assert caught.value.hint == "allow NOPASSWD"
 
 
 @pytest.mark.parametrize("fresh", [True, False])
