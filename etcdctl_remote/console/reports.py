@@ -121,7 +121,11 @@ def _health_line(endpoint: EndpointHealth) -> Cell:
 
 def health_document(health: Health) -> dict[str, object]:
     """Return the JSON shape of `health`."""
-    endpoints = [{**vars(endpoint), "error": endpoint.error or None} for endpoint in health.endpoints]
+    keys = ("node", "endpoint", "healthy", "took_ms")
+    endpoints = [
+        {**{key: getattr(each, key) for key in keys}, "error": each.error or None}
+        for each in health.endpoints
+    ]
     return {"cluster": health.cluster, "healthy": health.healthy, "endpoints": endpoints}
 
 

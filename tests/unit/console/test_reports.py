@@ -154,7 +154,6 @@ def test_the_health_document() -> None:
                 "healthy": True,
                 "took_ms": 2.192932,
                 "error": None,
-                "asked": True,
             },
             {
                 "node": "n2",
@@ -162,7 +161,6 @@ def test_the_health_document() -> None:
                 "healthy": False,
                 "took_ms": 5000.1,
                 "error": "context deadline exceeded",
-                "asked": True,
             },
             {
                 "node": "n3",
@@ -170,7 +168,6 @@ def test_the_health_document() -> None:
                 "healthy": False,
                 "took_ms": None,
                 "error": "Active Alarm(s): NOSPACE ",
-                "asked": True,
             },
         ],
     }
