@@ -24,7 +24,7 @@ from ..errors import ConnectionLost, Unreachable
 from .host_keys import OfferedKey, known_kinds, verify
 from .login import Keyring, Login, unlock
 from .ssh_config import Endpoint
-from .wire import Patience, Pulse, dial, not_connected
+from .wire import Patience, Pulse, dial, mute, not_connected
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
@@ -237,11 +237,15 @@ def _open(server: Endpoint, host: str, keyring: Keyring, patience: Patience, via
         },
     )
     connection.client.set_missing_host_key_policy(Policy(server, host))
+    began = time.monotonic()
     try:
         connection.open()
-    except BaseException:
+    except BaseException as error:
         connection.client.close()
         pulse.close()
+        waited = time.monotonic() - began > 0.9 * patience.connect
+        if waited and isinstance(error, paramiko.SSHException):
+            raise mute(server, host, patience, greeted=pulse.seen > 0) from error
         raise
     link = Link(host, server, patience, connection, pulse)
     threading.Thread(target=link.watch, daemon=True, name=f"ssh-watch-{host}").start()

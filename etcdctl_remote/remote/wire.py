@@ -64,6 +64,16 @@ def proxied(server: Endpoint) -> socket.socket:
     return ours
 
 
+def mute(server: Endpoint, host: str, patience: Patience, *, greeted: bool) -> Unreachable:
+    """Say that somebody accepts the connection, and how far it came."""
+    seen = "sshd greets, then says nothing" if greeted else "TCP is accepted, and then nothing is said"
+    return Unreachable(
+        f"{host}: cannot connect to {server}: {seen} for {patience.connect:g} s",
+        "the host is frozen or overloaded (look at its console), or no sshd listens on that port (`ssh.port`); "
+        "`ssh.timeout` gives it longer",
+    )
+
+
 def not_connected(error: Exception, server: Endpoint, host: str) -> Unreachable:
     """Say what was tried and seen, and what usually helps."""
     hints = {
@@ -74,4 +84,9 @@ def not_connected(error: Exception, server: Endpoint, host: str) -> Unreachable:
     }
     hint = next((text for kind, text in hints.items() if isinstance(error, kind)), "see that the host is up")
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    if "protocol banner" in reason or isinstance(error, (EOFError, ConnectionResetError)):
+        reason = "TCP is accepted, and then closed before sshd greets"
+        hint = "see `journalctl -u ssh -u sshd` there (MaxStartups, PerSourcePenalties), and `ssh.port`"
+    if "protocol version" in reason:
+        hint = "what listens there is no sshd: see `ssh.port`"
     return Unreachable(f"{host}: cannot connect to {server}: {reason}", hint)

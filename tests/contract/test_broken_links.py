@@ -106,12 +106,44 @@ def test_nothing_listens(server: Sshd, connect: Connect) -> None:
 
 
 def test_server_that_says_nothing(server: Sshd, connect: Connect) -> None:
-    """A port that accepts and stays silent ends within the connect timeout."""
+    """A port that accepts and stays silent ends within the connect timeout, and is told so."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         began = time.monotonic()
-        with pytest.raises(Unreachable):
+        with pytest.raises(Unreachable, match="TCP is accepted, and then nothing is said for 1 s"):
             connect(server, port=mute.getsockname()[1], patience=Patience(connect=1.0))
         assert time.monotonic() - began < 8
+
+
+@pytest.mark.parametrize(
+    ("said", "seen"),
+    [
+        (b"", "TCP is accepted, and then closed before sshd greets"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "sshd greets, then says nothing for 1 s"),
+    ],
+)
+def test_server_that_stops_speaking(server: Sshd, connect: Connect, said: bytes, seen: str) -> None:
+    """How far it came is told in our words, not in a library's."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        open_ones: list[socket.socket] = []
+
+        def serve() -> None:
+            while True:
+                try:
+                    accepted, _ = listener.accept()
+                except OSError:
+                    return
+                accepted.sendall(said)
+                if said:
+                    open_ones.append(accepted)
+                else:
+                    accepted.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(Unreachable, match=seen):
+            connect(server, port=listener.getsockname()[1], patience=Patience(connect=1.0))
+        listener.shutdown(socket.SHUT_RDWR)
+    for each in open_ones:
+        each.close()
 
 
 def test_connections_dropped_at_random_are_tried_again(start: Start) -> None:
