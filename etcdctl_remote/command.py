@@ -17,7 +17,7 @@ from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
-from .errors import Failed, Interrupted, Problem, UsageError
+from .errors import Failed, Interrupted, LeftAtQuestion, Problem, UsageError
 
 ENVIRONMENT = "ETCDCTL_REMOTE_INVENTORY"
 
@@ -87,7 +87,7 @@ class Command(Task):  # type: ignore[type-arg]
 
 
 @contextmanager
-def reported(output: str) -> Iterator[None]:
+def reported(output: str, *, changes: bool = False) -> Iterator[None]:
     """Show a problem as the format asks for, and end with its exit code."""
     try:
         yield
@@ -95,8 +95,7 @@ def reported(output: str) -> Iterator[None]:
         from .console.failures import show
         from .console.output import Output
 
-        again = "run the task again: it goes on from where the cluster is"
-        problem = ended if isinstance(ended, Problem) else Interrupted("interrupted", again)
+        problem = ended if isinstance(ended, Problem) else _interrupted(ended, changes)
         show(Output("json" if output == "json" else "text"), problem)
         raise Exit(code=problem.exit_code) from ended
     except (Exit, BrokenPipeError):
@@ -114,6 +113,14 @@ def reported(output: str) -> Iterator[None]:
         )
         show(Output("json" if output == "json" else "text"), failed)
         raise Exit(code=failed.exit_code) from bug
+
+
+def _interrupted(ended: KeyboardInterrupt, changes: bool) -> Interrupted:
+    """Say what to do after Ctrl-C, if there is anything: a task that only looks left nothing half done."""
+    if isinstance(ended, LeftAtQuestion):
+        return Interrupted("interrupted at the question; nothing was changed")
+    again = "run the task again: it goes on from where the cluster is"
+    return Interrupted("interrupted", again if changes else "")
 
 
 def inventory_path(given: str) -> Path:
@@ -152,7 +159,8 @@ def command(body: Body) -> Command:
     @functools.wraps(body)
     def run(context: Context, **arguments: Any) -> None:
         output = str(arguments.get("output", "text"))
-        with reported(output if output == "json" else "text"):
+        changes = "dry_run" in arguments and not (arguments["dry_run"] or context.config.run.dry)
+        with reported(output if output == "json" else "text", changes=changes):
             refuse_flags(arguments)
             choose_output(output)
             if context.config.run.dry and "dry_run" in arguments:

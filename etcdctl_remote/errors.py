@@ -71,6 +71,10 @@ class Interrupted(Problem):
     exit_code = 130
 
 
+class LeftAtQuestion(KeyboardInterrupt):
+    """Ctrl-C instead of an answer: nothing was changed."""
+
+
 class HostKeyRefused(Unreachable):
     """The host's SSH key is unknown or has changed."""
 

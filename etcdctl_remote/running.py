@@ -74,6 +74,8 @@ def change(
         with session(path, task, mode, partial=partial, ways=ways, arguments=arguments) as opened:
             consent = consent_on(out, yes=asked.yes, dry_run=asked.dry_run, journal=opened.journal)
             todo = operation(opened, consent)
+            if todo.incomplete and opened.journal:
+                opened.journal.exit = 1
     if asked.dry_run:
         show_plan(out, todo)
     else:

@@ -99,7 +99,7 @@ def _journaled(journal: Journal | None) -> Iterator[None]:
             journal.end(1, f"{type(error).__name__}: {error}")
         raise
     if journal:
-        journal.end(0)
+        journal.end(journal.exit)
 
 
 def _addressed(session: Session, *, partial: bool) -> Session:

@@ -63,10 +63,13 @@ def check(context: Context, inventory: str = "", output: str = "text") -> None:
     out = screen(output)
     with session(inventory_path(inventory), "check", "command", partial=True, ways=ways_on(out)) as opened:
         findings = operation(opened)
+        failing = any(finding.result is Result.FAIL for finding in findings)
+        if failing and opened.journal:
+            opened.journal.exit = 1
     from .console.reports import findings_table
 
     out.result(findings_table(findings), document(findings))
-    if any(finding.result is Result.FAIL for finding in findings):
+    if failing:
         raise Exit(code=1)
 
 

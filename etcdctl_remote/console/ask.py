@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from ..errors import UsageError
+from ..errors import LeftAtQuestion, UsageError
 from ..secret import Secret
 from .clean import one_line
 from .output import Output
@@ -65,7 +65,11 @@ class Asker:
         """Read a line; the end of input (Ctrl-D) is an empty one."""
         self.output.stderr.write(prompt)
         self.output.stderr.flush()
-        line = self.stdin.readline()
+        try:
+            line = self.stdin.readline()
+        except KeyboardInterrupt as pressed:
+            self.output.stderr.write("\n")
+            raise LeftAtQuestion from pressed
         if not line.endswith("\n"):
             self.output.stderr.write("\n")
         return line.strip()

@@ -95,7 +95,11 @@ def plan(cluster: ClusterSpec, now: ClusterState, at: datetime, *, token: str, d
         else "data directories are moved aside with a date; the CAs on this laptop stay"
     )
     notes = (note, *(line for host in mine.values() for line in _kept(cluster, host)))
-    return Plan(f"destroy {cluster.name}", tuple(stage for stage in stages if stage.steps), notes)
+    return Plan(
+        f"destroy {cluster.name}",
+        tuple(stage for stage in stages if stage.steps),
+        notes if up or take else (),
+    )
 
 
 def _refuse_moved(cluster: ClusterSpec, mine: Mapping[str, HostState]) -> None:

@@ -143,7 +143,7 @@ def plan_stop(cluster: ClusterSpec, now: ClusterState, token: str | None = None)
         f"every client of {cluster.name} stops working: a Kubernetes control plane turns read-only "
         "or dead, Patroni demotes its primary; nothing is lost, and `start` brings it back"
     )
-    return Plan(f"stop {cluster.name}", (stage,) if up else (), (note,))
+    return Plan(f"stop {cluster.name}", (stage,) if up else (), (note,) if up else ())
 
 
 def _refuse_hollow(cluster: ClusterSpec, now: ClusterState) -> None:

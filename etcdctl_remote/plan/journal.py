@@ -53,6 +53,8 @@ class Journal:
         self._warn = warn
         self._warned = False
         self._shown: Plan | None = None
+        self.exit = 0
+        """How a run ends that raises nothing."""
 
     def start(self, task: str, cluster: str, arguments: dict[str, Any]) -> None:
         """Say who begins which task. UsageError if the journal cannot be written: nothing was begun."""

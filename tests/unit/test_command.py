@@ -16,7 +16,7 @@ from etcdctl_remote.errors import Failed, Problem, Refused, Unreachable, UsageEr
 
 
 def raising(error: BaseException) -> Callable[..., None]:
-    def body(context: Context, output: str = "text") -> None:
+    def body(context: Context, output: str = "text", **flags: bool) -> None:
         """Fail."""
         raise error
 
@@ -46,12 +46,15 @@ def test_problems_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(told.out) == {"error": "no", "hint": "try", "hosts": {"n1": "gone"}}
 
 
-def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
-    """130, and that the next run goes on."""
+@pytest.mark.parametrize(
+    ("given", "again"), [({"dry_run": False}, True), ({"dry_run": True}, False), ({}, False)]
+)
+def test_an_interrupt(given: dict[str, bool], again: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """130; and of a task that changes something, that the next run goes on."""
     with pytest.raises(Exit) as caught:
-        raising(KeyboardInterrupt())(Context())
+        raising(KeyboardInterrupt())(Context(), **given)
     assert caught.value.code == 130
-    assert "run the task again" in capsys.readouterr().err
+    assert ("run the task again" in capsys.readouterr().err) is again
 
 
 def test_other_exits_pass() -> None:

@@ -136,6 +136,15 @@ def test_a_good_end(tmp_path: Path) -> None:
     assert [(end["exit"], "message" in end) for end in entries(path)] == [(0, False)]
 
 
+def test_an_end_that_raises_nothing_and_is_no_good_one(tmp_path: Path) -> None:
+    """A check that found failures shows them, and ends with 1."""
+    path = tmp_path / "i.yaml"
+    journal = Journal(beside(path))
+    with _journaled(journal):
+        journal.exit = 1
+    assert [end["exit"] for end in entries(path)] == [1]
+
+
 # -- addresses of interfaces -----------------------------------------------------------------
 
 IP = """#!/bin/sh

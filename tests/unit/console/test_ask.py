@@ -1,11 +1,15 @@
 """Questions and consent."""
 
 import io
+from dataclasses import replace
+from typing import NoReturn
 
 import pytest
+from invoke.exceptions import Exit
 
+from etcdctl_remote.command import reported
 from etcdctl_remote.console.ask import Asker
-from etcdctl_remote.errors import UsageError
+from etcdctl_remote.errors import LeftAtQuestion, UsageError
 from etcdctl_remote.secret import Secret
 from tests.unit.console.streams import Terminal, files, terminals
 
@@ -25,6 +29,21 @@ def test_only_yes_is_yes(answer: str, agreed: bool) -> None:
     asked, err = asker(answer)
     assert asked.confirm("Carry out these 14 steps?") is agreed
     assert err.getvalue().startswith("Carry out these 14 steps? [y/N]: ")
+
+
+def test_ctrl_c_at_a_question_says_that_nothing_happened(capsys: pytest.CaptureFixture[str]) -> None:
+    """It stays an interrupt, so that no frozen host is waited for."""
+
+    class Pressed(Terminal):
+        def readline(self, size: int | None = -1, /) -> NoReturn:
+            raise KeyboardInterrupt
+
+    asked, _ = asker("")
+    with pytest.raises(LeftAtQuestion):
+        replace(asked, stdin=Pressed("")).confirm("Go on?")
+    with pytest.raises(Exit), reported("text", changes=True):
+        raise LeftAtQuestion
+    assert capsys.readouterr().err == "error: interrupted at the question; nothing was changed\n"
 
 
 def test_an_abort_echoes_the_answer() -> None:
