@@ -7,6 +7,7 @@ an error about one host alone has it in `host`, and its message says the rest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -141,13 +142,16 @@ def bare(host: str, problem: Problem) -> str:
     return problem.message.removeprefix(f"{host}: ")
 
 
+_COMMAND = re.compile("`(?:mkdir|ssh)[^`]*`")
+"""A command in a hint that names its host."""
+
+
 def _hints(problems: Mapping[str, Problem]) -> str:
-    """Join what to do, each thing once; ways to trust a key differ only in the host's address."""
+    """Join what to do, each thing once; where only the commands to try differ, those of the first host."""
     hosts: dict[str, list[str]] = {}
     for host, problem in problems.items():
-        first = problem.hint.partition(", then ")[0] if isinstance(problem, HostKeyRefused) else problem.hint
         if problem.hint:
-            hosts.setdefault(first, []).append(host)
+            hosts.setdefault(_COMMAND.sub("", problem.hint), []).append(host)
     said = []
     for first, *others in hosts.values():
         differ = any(problems[host].hint != problems[first].hint for host in others)

@@ -179,7 +179,7 @@ class Login:
         files += " and the agent" if self.server.agent else ""
         return LoginFailed(
             f"{self.host}: {self.server} {seen} (from {files})",
-            f"try `ssh -p {self.server.port} {self.server.user}@{self.server.host}`; name user and key with "
+            f"try `{self.server.by_hand}`; name user and key with "
             "`ssh: {user: …, key: …}`, or put the key on the host with ssh-copy-id",
         )
 

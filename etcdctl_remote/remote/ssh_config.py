@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,12 +51,21 @@ class Endpoint:
     alias: str | None = None
     """OpenSSH's HostKeyAlias: the name the host key is filed under."""
     proxy_command: str | None = None
+    options: tuple[str, ...] = field(default=(), compare=False)
+    """What the inventory says of the way there, in the words of ssh's command line."""
 
     @property
     def key_name(self) -> str:
         """The name this server has in a known_hosts file."""
         name = self.alias or self.host.lower()
         return name if self.alias or self.port == 22 else f"[{name}]:{self.port}"
+
+    @property
+    def by_hand(self) -> str:
+        """The command line that goes the same way."""
+        alias = ("-o", f"HostKeyAlias={self.alias}") if self.alias else ()
+        words = ("ssh", "-p", str(self.port), *self.options, *alias, f"{self.user}@{self.host}")
+        return shlex.join(words)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -85,6 +95,8 @@ def route(spec: SshSpec, host: str) -> Route:
     jump = spec.jump or jump_of(asked)
     if jump:
         target = replace(target, proxy_command=None)
+    if spec.jump:
+        target = replace(target, options=(*target.options, "-J", ",".join(spec.jump)))
     return Route(target, hops(spec, jump))
 
 
@@ -126,6 +138,10 @@ def endpoint(spec: SshSpec, host: str, asked: Mapping[str, Sequence[str]]) -> En
         accept_new=spec.host_keys == "accept-new",
         alias=first(asked, "hostkeyalias"),
         proxy_command=first(asked, "proxycommand"),
+        options=(
+            *(("-i", str(required)) if required else ()),
+            *(("-o", f"UserKnownHostsFile={spec.known_hosts.expanduser()}") if spec.known_hosts else ()),
+        ),
     )
 
 

@@ -137,7 +137,8 @@ def test_refused_key_is_named(server: Sshd, connect: Connect, tmp_path: Path) ->
     with pytest.raises(LoginFailed) as caught:
         connect(server, key=key)
     assert fingerprint(key) in caught.value.message
-    assert f"ssh -p {server.port} " in caught.value.hint
+    by_hand = f"`ssh -p {server.port} -i {key} -o UserKnownHostsFile={server.known_hosts} "
+    assert by_hand in caught.value.hint
 
 
 def test_certificate_beside_the_key(server: Sshd, connect: Connect, tmp_path: Path) -> None:

@@ -131,6 +131,8 @@ def test_what_to_do_is_said_once() -> None:
     raised["n4"] = HostKeyRefused("n4: changed", "someone may be between")
     hint = "compare it, then `ssh-keyscan h1` (for n1; likewise n2, n3); someone may be between"
     assert gather(raised, "connect").hint == hint
+    barred = {n: LoginFailed(f"{n}: no", f"try `ssh u@{n}`; name the user") for n in ("n1", "n2")}
+    assert gather(barred, "connect").hint == "try `ssh u@n1`; name the user (for n1; likewise n2)"
     found = none_reached(raised)
     assert (found.hint, found.hosts["n2"]) == (hint, "unknown")
 
