@@ -17,11 +17,21 @@ import pytest
 from etcdctl_remote.errors import CommandFailed, ConnectionLost, LoginFailed, Refused, TimedOut
 from etcdctl_remote.remote.host import Command
 from etcdctl_remote.remote.ssh_host import SshHost
+from etcdctl_remote.remote.wire import Patience
 
 from .conftest import Connect, Start
 from .sshd import Sshd
 
 ODD = 'it\'s "odd" $HOME `id` \\n %s !x * \t\n and ünïcode; end'
+
+
+@pytest.fixture
+def host(server: Sshd, connect: Connect) -> SshHost:
+    """One connected host, with the product's own patience: a busy machine is no frozen peer."""
+    found = connect(server, patience=Patience()).hosts["n1"]
+    assert isinstance(found, SshHost)
+    found.sudo = False
+    return found
 
 
 def command(script: str, *args: str, timeout: float = 20.0) -> Command:
@@ -259,7 +269,10 @@ def test_many_commands_at_once_on_one_connection(host: SshHost) -> None:
 
     def digest(number: int) -> bool:
         data = bytes([number]) * 400_000
-        return host.run(command("sha256sum"), data).text.split()[0] == hashlib.sha256(data).hexdigest()
+        return (
+            host.run(command("sha256sum", timeout=60.0), data).text.split()[0]
+            == hashlib.sha256(data).hexdigest()
+        )
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(digest, range(32)))
