@@ -150,9 +150,7 @@ def _again(lab: Lab, shape: Shape, version: str, say: Say) -> Lab:
         seen = f"{len(lab.nodes)} {lab.os} nodes{' and a jump host' if lab.jump else ''}"
         raise Refused(f"lab {lab.name} stands already, with {seen}", f"`lab.down --name {lab.name}`")
     if not lab.key.is_file():
-        raise Refused(
-            f"lab {lab.name} has lost its files ({lab.state})", f"`lab.down --name {lab.name}`"
-        )
+        raise Refused(f"lab {lab.name} has lost its files ({lab.state})", f"`lab.down --name {lab.name}`")
     each(lab.hosts, lambda node: node.handle().start())
     each(lab.hosts, await_boot)
     if not lab.inventory.is_file():
