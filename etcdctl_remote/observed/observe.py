@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import dropwhile
 from typing import TypeVar
 
 from ..desired.model import ClusterSpec, NodeSpec, url
@@ -249,8 +250,17 @@ def _unit(said: Mapping[str, list[str]]) -> UnitState:
         pid=_number(show.get("MainPID", "")),
         program=process[0] if process else None,
         digest=process[1] if len(process) > 1 else None,
-        flags=None if said.get("commanded") else tuple(said.get("flags", [])[1:]) or None,
+        flags=None if said.get("commanded") else _flags(said.get("flags", [])),
     )
+
+
+def _flags(words: list[str]) -> tuple[str, ...] | None:
+    """Return what a command line gives etcd; before it stands the program, and an emulator that runs it.
+
+    An emulator's first words are its own path, then the program's once or twice (`binfmt_misc`'s flag `P`).
+    """
+    start = next((i for i, word in enumerate(words) if word.startswith("/") and word.endswith("/etcd")), 0)
+    return tuple(dropwhile(lambda word: word.startswith("/"), words[start + 1 :])) or None
 
 
 def _told(lines: list[str]) -> Told | None:

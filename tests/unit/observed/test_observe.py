@@ -77,6 +77,10 @@ def test_the_command_line_of_a_process() -> None:
     assert parse("n1", line).unit.flags == ("--name=n1", "--pre-vote=true")
     assert parse("n1", f"{line}\n@@commanded\n/etc/systemd/system/etcd.service.d/x.conf\n").unit.flags is None
     assert seen("deployed").unit.flags is None
+    program = "/opt/etcd/v3.6.14/etcd"
+    for emulator in ("/usr/bin/qemu-aarch64-static", f"/usr/libexec/qemu-binfmt/aarch64-binfmt-P\n{program}"):
+        emulated = f"\n@@flags\n{emulator}\n{program}\n--name=n1\n--wal-dir=/wal/etcd\n"
+        assert parse("n1", emulated).unit.flags == ("--name=n1", "--wal-dir=/wal/etcd")
 
 
 def test_the_paths_of_a_deployed_member() -> None:
