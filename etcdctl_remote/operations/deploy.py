@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..acquire import Archive, acquire
@@ -28,6 +29,7 @@ from ..plan.reconcile import files
 from ..plan.step import Gate, Plan, Stage, Step
 from ..plan.steps import CreateUser, InstallRelease, InstallUnit, MoveLeader, RestartEtcd, StartEtcd
 from .consent import Consent
+from .notes import notes, with_silent
 from .ownership import token_of
 from .refusals import denied, lost_quorum, refuse_unsafe
 from .session import Session, cache_dir, resolved
@@ -221,16 +223,8 @@ def rolling(want: Wish, now: ClusterState) -> Plan:
             )
         ]
         stages.append(Stage("Record the membership", tuple(record), gate=gates.all_serve(names)))
-    todo = Plan(_title(want), tuple(stage for stage in stages if stage.steps), _notes(want, restart))
-    return _with_silent(todo, now)
-
-
-def _with_silent(todo: Plan, now: ClusterState) -> Plan:
-    """Name the members that run as wanted, do not serve, and are not restarted: the way out is another."""
-    touched = {step.host for stage in todo.stages if stage.until for step in stage.steps}
-    left = [name for name in silent(now) if name not in touched]
-    notes = (*todo.notes, *(f"{name} {silence(now, name)}" for name in left))
-    return replace(todo, notes=notes, incomplete=bool(left) and not todo)
+    todo = Plan(_title(want), tuple(stage for stage in stages if stage.steps), notes(want, restart, now))
+    return with_silent(todo, now)
 
 
 def revive(want: Wish, now: ClusterState) -> Plan:
@@ -295,14 +289,14 @@ def _restart(want: Wish, node: NodeSpec, install: Iterable[Step], now: ClusterSt
     prepare = [*install]
     if others and told and now.hosts[node.name].serving:
         prepare.append(MoveLeader(node.name, others[0].name, others[0].id, told.argv))
-    digest = want.spec(node, now.hosts[node.name], formed=True).digest
+    spec = want.spec(node, now.hosts[node.name], formed=True)
     return [
         Stage(f"Prepare {node.name}", tuple(prepare), gate=may_stop),
         Stage(
             f"Restart {node.name}",
             (RestartEtcd(node.name),),
             gate=may_stop,
-            until=gates.restarted(node.name, digest),
+            until=gates.restarted(node.name, partial(stale, spec)),
             deadline=RESTART_DEADLINE,
         ),
     ]
@@ -384,10 +378,3 @@ def _said_shortly(step: Step) -> Step:
 
 def _title(want: Wish) -> str:
     return f"deploy {want.cluster.name}: etcd {want.cluster.version} on {len(want.cluster.nodes)} nodes"
-
-
-def _notes(want: Wish, restart: list[NodeSpec]) -> tuple[str, ...]:
-    if restart and len(want.cluster.nodes) <= 2:
-        note = "the cluster stops answering while a member restarts: it has none to spare"
-        return (*want.cluster.warnings, note)
-    return want.cluster.warnings

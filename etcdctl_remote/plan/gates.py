@@ -5,10 +5,10 @@ Quorum is counted over *all* listed members: dead and unstarted ones too.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from ..observed.auth import denial
-from ..observed.state import ClusterState, quorum
+from ..observed.state import ClusterState, UnitState, quorum
 from .step import Gate
 
 CORRUPT = "CORRUPT"
@@ -121,13 +121,16 @@ def nobody_runs(nodes: Collection[str]) -> Gate:
     return gate
 
 
-def restarted(node: str, digest: str) -> Gate:
-    """`node` runs with the wanted digest, serves, and has caught up."""
+def restarted(node: str, outdated: Callable[[UnitState], bool]) -> Gate:
+    """`node` runs with what is wanted, serves, and has caught up.
+
+    Without the first of them the old process, which ends in a moment, would do.
+    """
     ready = caught_up([node])
 
     def gate(now: ClusterState) -> str | None:
         host = now.hosts.get(node)
-        if host and host.unit.running and host.unit.digest != digest:
+        if host and host.unit.running and outdated(host.unit):
             return f"{node}: the process still runs with the old configuration"
         return ready(now)
 

@@ -63,6 +63,14 @@ def planned_restarts(lab: Lab, diff: str) -> list[str]:
     return restarts
 
 
+def went_one_by_one(lab: Lab, since: float) -> None:
+    """Assert that the last plan's restarts happened in its order, no two members down at once."""
+    gone = outages(lab, since)
+    assert [outage.node for outage in gone] == restarts_in(last_plan(lab))
+    for one, other in pairwise(gone):
+        assert one.back <= other.gone, "two members were down at once"
+
+
 def test_a_setting_is_changed_one_member_at_a_time(lab3: Lab) -> None:
     """The plan tells who restarts and in which order; the deploy does just that, under load."""
     drive.deploy(lab3)
@@ -84,10 +92,7 @@ def test_a_setting_is_changed_one_member_at_a_time(lab3: Lab) -> None:
     after = drive.pids(lab3)
     assert all(after[name] not in (0, before[name]) for name in before)
     assert drive.started(lab3) == {name: count + 1 for name, count in starts.items()}
-    gone = outages(lab3, since)
-    assert [outage.node for outage in gone] == restarts_in(last_plan(lab3))
-    for one, other in pairwise(gone):
-        assert one.back <= other.gone, "two members were down at once"
+    went_one_by_one(lab3, since)
     assert seen.acknowledged > 10
     assert seen.longest_gap < 10
     for node in lab3.nodes:
@@ -108,6 +113,21 @@ def test_a_setting_is_changed_one_member_at_a_time(lab3: Lab) -> None:
     assert drive.pids(lab3) == after
 
 
+def test_flags_that_were_edited_by_hand_are_undone_one_member_at_a_time(lab3: Lab) -> None:
+    """The old process has our digest too, and must not pass for the restarted one."""
+    drive.deploy(lab3)
+    for node in lab3.nodes:
+        execute(node, "sed -i s/--pre-vote=true/--pre-vote=false/ /etc/systemd/system/etcd.service")
+        execute(node, "systemctl daemon-reload; systemctl restart etcd")
+    drive.must(lab3, "health")
+    since = time.time()
+    with traffic(lab3, lab3.nodes[0]) as seen:
+        drive.deploy(lab3)
+    went_one_by_one(lab3, since)
+    assert seen.acknowledged > 10
+    assert "nothing to do" in drive.deploy(lab3).out
+
+
 def test_an_operators_drop_in_is_left_alone_and_takes_effect(lab3: Lab) -> None:
     """Byte for byte; it leads to one restart of the member it is for, and to no further change."""
     drive.deploy(lab3)
@@ -120,7 +140,9 @@ def test_an_operators_drop_in_is_left_alone_and_takes_effect(lab3: Lab) -> None:
 
     before = drive.pids(lab3)
     with traffic(lab3, lab3.nodes[2]):
-        drive.deploy(lab3)
+        done = drive.deploy(lab3)
+    for name in ("n1", "n2"):
+        drive.tells(done, f"{name} restarts because its drop-ins changed", DROPIN)
     after = drive.pids(lab3)
     assert (after["n1"] != before["n1"], after["n2"] != before["n2"]) == (True, True)
     assert after["n3"] == before["n3"], "a member without the drop-in was restarted"

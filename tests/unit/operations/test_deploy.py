@@ -291,10 +291,15 @@ def test_a_changed_dropin_is_taken_into_account(tmp_path: Path) -> None:
     """The operator's own drop-in changes what etcd starts with: a rolling restart."""
     want = wish(tmp_path)
     now = deployed(want).observe()
-    hosts = {
-        name: replace(host, dropins_hash="abc" if name == "n1" else "") for name, host in now.hosts.items()
-    }
-    assert restarts(plan(want, replace(now, hosts=hosts))) == ["n1"]
+    n1 = now.hosts["n1"]
+    mine = "/etc/systemd/system/etcd.service.d/mine.conf"
+    n1 = replace(n1, dropins_hash="abc", unit=replace(n1.unit, dropins=(mine,)))
+    now = replace(now, hosts={**now.hosts, "n1": n1})
+    todo = plan(want, now)
+    assert restarts(todo) == ["n1"]
+    assert todo.notes == (f"n1 restarts because its drop-ins changed since deploy last saw them: {mine}",)
+    changed = replace(want, cluster=wish(tmp_path, settings="heartbeat-interval: 200").cluster)
+    assert plan(changed, now).notes == (), "a restart for the inventory's sake is none for a drop-in"
 
 
 def test_a_closed_gate_refuses(tmp_path: Path) -> None:

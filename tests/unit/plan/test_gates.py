@@ -189,6 +189,11 @@ def test_why_silent_of_the_unseen() -> None:
 # -- caught_up and restarted -----------------------------------------------------------------
 
 
+def outdated(unit: UnitState) -> bool:
+    """Whether a process was started before the change."""
+    return unit.digest != "new"
+
+
 @pytest.mark.parametrize(
     ("applied", "late"),
     [
@@ -227,14 +232,14 @@ def test_restarted_is_new_serving_and_caught_up(alive: bool, digest: str, applie
     """All three, in every combination."""
     others = Voter(applied=applied)
     now = observed([Voter(alive=alive, digest=digest), others, others])
-    holds = gates.restarted("n1", "new")(now) is None
+    holds = gates.restarted("n1", outdated)(now) is None
     assert holds == (alive and digest == "new" and applied == 100)
 
 
 def test_restarted_says_what_is_missing() -> None:
     """The old process, the silence, or the host."""
     old = observed([Voter(digest="old"), Voter(), Voter()])
-    gate = gates.restarted("n1", "new")
+    gate = gates.restarted("n1", outdated)
     assert gate(old) == "n1: the process still runs with the old configuration"
     bare = replace(old.hosts["n1"], unit=UnitState("active", pid=7))
     assert gate(replace(old, hosts={**old.hosts, "n1": bare})) is not None

@@ -1,0 +1,60 @@
+"""What the operator should know of a deploy before saying yes, besides its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..desired.hostspec import UNIT_PATH
+from ..desired.model import NodeSpec
+from ..desired.spec import HostSpec
+from ..observed.lost import silence, silent
+from ..observed.state import ClusterState, HostState, PathState
+from ..plan.step import Plan
+from .wish import Wish
+
+_ABSENT = PathState("absent")
+_DIGEST = "ETCDCTL_REMOTE_DIGEST="
+
+
+def notes(want: Wish, restart: Sequence[NodeSpec], now: ClusterState) -> tuple[str, ...]:
+    """Return the inventory's warnings, and what the restarts of a rolling plan cost and come from."""
+    lines = list(want.cluster.warnings)
+    if restart and len(want.cluster.nodes) <= 2:
+        lines.append("the cluster stops answering while a member restarts: it has none to spare")
+    for node in restart:
+        host = now.hosts[node.name]
+        if _for_dropins(want.spec(node, host, formed=True), host):
+            left = ", ".join(host.unit.dropins) or "none is left"
+            lines.append(
+                f"{node.name} restarts because its drop-ins changed since deploy last saw them: {left}"
+            )
+    return tuple(lines)
+
+
+def with_silent(todo: Plan, now: ClusterState) -> Plan:
+    """Name the members that run as wanted, do not serve, and are not restarted: the way out is another."""
+    touched = {step.host for stage in todo.stages if stage.until for step in stage.steps}
+    left = [name for name in silent(now) if name not in touched]
+    found = (*todo.notes, *(f"{name} {silence(now, name)}" for name in left))
+    return replace(todo, notes=found, incomplete=bool(left) and not todo)
+
+
+def _for_dropins(spec: HostSpec, host: HostState) -> bool:
+    """Whether only the operator's drop-ins can be why a member restarts.
+
+    The unit's digest covers all that etcd reads at start. What of that is not in the unit
+    itself is a CA bundle or a drop-in.
+    """
+    files = {file.path: file for file in spec.files}
+    wanted, has = files[UNIT_PATH].data.decode(), host.paths.get(UNIT_PATH, _ABSENT).text or ""
+    bundles = [file for path, file in files.items() if path.endswith("ca.crt")]
+    return (
+        has != wanted
+        and _but_digest(has) == _but_digest(wanted)
+        and all(host.paths.get(file.path, _ABSENT).sha256 == file.sha256 for file in bundles)
+    )
+
+
+def _but_digest(unit: str) -> list[str]:
+    return [line for line in unit.splitlines() if _DIGEST not in line]
