@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ..desired.model import ClusterSpec, Version
 from . import auth
-from .lost import CHECK, GUIDE, bare, doomed, founding, lost, silence, silent, way_back
+from .lost import BLANK, CHECK, GUIDE, bare, doomed, founding, lost, silence, silent, way_back
 from .rows import StatusRow, endpoints
 from .state import ClusterState, Data, quorum
 
@@ -32,11 +32,16 @@ _ALARMS = {
 }
 
 
-def advise(cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow]) -> tuple[str, ...]:
-    """Return every line worth an operator's time; nothing for a healthy cluster."""
+def advise(
+    cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow], served: str = ""
+) -> tuple[str, ...]:
+    """Return every line worth an operator's time; nothing for a healthy cluster.
+
+    `served` is what the laptop remembers of a cluster of which no host knows.
+    """
     return (
         *_lost(cluster, now, rows),
-        *_quorum(cluster, now),
+        *_quorum(cluster, now, served),
         *_denied(now),
         *_down(cluster, now, rows),
         *_alarms(rows),
@@ -62,13 +67,15 @@ def _lost(cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow]) ->
             )
 
 
-def _quorum(cluster: ClusterSpec, now: ClusterState) -> Iterator[str]:
+def _quorum(cluster: ClusterSpec, now: ClusterState, served: str) -> Iterator[str]:
     if len(now.cluster_ids) > 1:
         found = ", ".join(f"{id:x} on {' '.join(nodes)}" for id, nodes in now.cluster_ids.items())
         yield f"more than one cluster answers: {found}; only one can be the inventory's"
     if now.has_quorum or now.denied:
         return
-    if now.hosts and len(bare(now)) == len(now.hosts):
+    if served:
+        yield f"no host says that it was ever a member, though certs/{cluster.name} knows {served}: {BLANK}"
+    elif now.hosts and len(bare(now)) == len(now.hosts):
         yield f"etcd is not installed on {' '.join(bare(now))}: `deploy`"
     elif not now.hosts:
         yield "no host can be looked at, so nothing is known of the cluster"

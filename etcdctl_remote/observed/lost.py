@@ -8,6 +8,9 @@ from .rows import StatusRow
 from .state import ClusterState, Data, HostState, quorum
 
 GUIDE = 'docs/operations.md, "A member whose data is gone"'
+BLANK = (
+    'its data is lost or not mounted, and must not be begun anew: docs/operations.md, "All hosts are blank"'
+)
 
 CHECK = "`check`"
 """The way back where all members run: there is nobody to start."""

@@ -54,8 +54,10 @@ class Health:
         return bool(self.endpoints) and all(endpoint.healthy for endpoint in self.endpoints)
 
 
-def status(cluster: ClusterSpec, now: ClusterState, cert_days: Mapping[str, int | None]) -> Status:
-    """Compute the whole report. `cert_days` is by node; None or absent means not seen."""
+def status(
+    cluster: ClusterSpec, now: ClusterState, cert_days: Mapping[str, int | None], served: str = ""
+) -> Status:
+    """Compute the whole report. `cert_days` is by node; None or absent means not seen. `served`: see `advise`."""
     members = rows(cluster, now, cert_days)
     return Status(
         cluster=cluster.name,
@@ -64,7 +66,7 @@ def status(cluster: ClusterSpec, now: ClusterState, cert_days: Mapping[str, int 
         leader=_leader(now),
         tolerates=now.tolerates,
         members=members,
-        advice=advise(cluster, now, members),
+        advice=advise(cluster, now, members, served),
     )
 
 

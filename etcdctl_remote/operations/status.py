@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from ..errors import Problem, none_reached
 from ..observed.report import Status
 from ..observed.report import status as report
+from ..observed.state import ClusterState
 from ..remote.host import Command, Host
 from .session import Session
 
@@ -20,7 +21,18 @@ def status(session: Session) -> Status:
         raise none_reached(session.unreachable)
     now = session.observe()
     days = session.fleet.each(lambda host: _days(session, host), doing="read certificates")
-    return report(session.cluster, now, days)
+    return report(session.cluster, now, days, _served(session, now))
+
+
+def _served(session: Session, now: ClusterState) -> str:
+    """Say what the laptop remembers of a cluster of which no host knows; nothing where it remembers none."""
+    if now.formed or now.unreachable:
+        return ""
+    try:
+        held = session.held()
+    except Problem:
+        return ""
+    return str(held.formed) if held and held.formed else ""
 
 
 def _days(session: Session, host: Host) -> int | None:

@@ -106,6 +106,10 @@ def test_a_cluster_that_served_is_never_begun_anew_unasked(lab3: Lab) -> None:
     first = drive.document(lab3, "status")["cluster_id"]
 
     faults.reset(lab3)
+    advice = drive.document(lab3, "status")["advice"]
+    assert len(advice) == 1, advice
+    assert f"cluster {first}, seen serving on" in advice[0]
+    assert "All hosts are blank" in advice[0]
     for task in ("deploy", "plan"):
         laptop = drive.folder(lab3.state / "certs")
         with drive.untouched(lab3):

@@ -157,6 +157,15 @@ def test_nothing_deployed_yet() -> None:
     assert report.advice == ("etcd is not installed on n1 n2 n3: `deploy`",)
 
 
+def test_nothing_left_of_a_cluster_that_served() -> None:
+    """`deploy` would refuse; it is not advised."""
+    now = ClusterState({name: HostState(name) for name in NAMES})
+    (advice,) = status(cluster(), now, {}, "cluster abc, seen serving on 2026-11-21").advice
+    assert "cluster abc, seen serving on 2026-11-21" in advice
+    assert "All hosts are blank" in advice
+    assert "deploy" not in advice
+
+
 def test_without_a_quorum_start_is_the_way() -> None:
     """Deploy would refuse; before the first quorum ever, deploy it is; a lost majority of data is restored."""
     down = "is down: etcd is inactive (dead); see `logs --node"
