@@ -158,12 +158,11 @@ def together(want: Wish, now: ClusterState) -> Plan:
     before = {node.name: want.spec(node, now.hosts[node.name], formed=False) for node in want.cluster.nodes}
     install = [step for node in want.cluster.nodes for step in _install(want, before[node.name], now)]
     start = [step for name, spec in before.items() for step in _start(spec, now.hosts[name])]
-    record: list[Step] = []
-    for node in want.cluster.nodes:
-        host = _as_written(now.hosts[node.name], before[node.name])
-        record += [
-            _said_shortly(step) for step in files(want.spec(node, now.hosts[node.name], formed=True), host)
-        ]
+    record = [
+        _said_shortly(step)
+        for node in want.cluster.nodes
+        for step in _record(want, node, before[node.name], now)
+    ]
     names = [node.name for node in want.cluster.nodes]
     stages = (
         Stage("Install on all hosts", tuple(install)),
@@ -213,16 +212,8 @@ def rolling(want: Wish, now: ClusterState) -> Plan:
         restart, key=lambda node: (now.hosts[node.name].serving, node.name == now.leader, node.name)
     ):
         stages += _restart(want, node, _install(want, specs[node.name], now), now)
-    if waiting:
-        record = [
-            step
-            for node in waiting
-            for step in files(
-                want.spec(node, now.hosts[node.name], formed=True),
-                _as_written(now.hosts[node.name], specs[node.name]),
-            )
-        ]
-        stages.append(Stage("Record the membership", tuple(record), gate=gates.all_serve(names)))
+    record = [step for node in waiting for step in _record(want, node, specs[node.name], now)]
+    stages.append(Stage("Record the membership", tuple(record), gate=gates.all_serve(names)))
     todo = Plan(_title(want), tuple(stage for stage in stages if stage.steps), notes(want, restart, now))
     return with_silent(todo, now)
 
@@ -268,6 +259,12 @@ def _install(want: Wish, spec: HostSpec, now: ClusterState) -> list[Step]:
         archive = want.archives[host.arch]
         steps.append(InstallRelease(spec.node, version, archive.path, archive.sha256, archive.size))
     return steps + files(spec, host)
+
+
+def _record(want: Wish, node: NodeSpec, written: HostSpec, now: ClusterState) -> list[Step]:
+    """What is left to write once a member of a new cluster serves: from then on it is nobody new."""
+    host = now.hosts[node.name]
+    return files(want.spec(node, host, formed=True), _as_written(host, written))
 
 
 def _start(spec: HostSpec, host: HostState) -> list[Step]:

@@ -181,18 +181,17 @@ def read(cluster: ClusterSpec, node: str, output: str) -> Facts:
         places=_places(cluster, said),
         memory=_memory(lines("memory", [])),
         limits=_limits(lines("limits", [])),
-        addresses=tuple(
-            (found[0], found[1]) for line in lines("addresses", []) if len(found := line.split()) > 1
-        ),
-        names={
-            found[0]: tuple(dict.fromkeys(found[1:]))
-            for line in lines("names", [])
-            if (found := line.split())
-        },
+        addresses=tuple((words[0], words[1]) for words in _words(said, "addresses") if len(words) > 1),
+        names={words[0]: tuple(dict.fromkeys(words[1:])) for words in _words(said, "names")},
         firewalls=frozenset(name for name, state in active.items() if state == "active"),
         proxies=tuple(lines("proxies", [])),
         enforcing=None if enforce is None else enforce == "1",
     )
+
+
+def _words(said: Mapping[str, list[str]], section: str) -> list[list[str]]:
+    """Split the lines of a section into words; empty ones are left out."""
+    return [words for line in said.get(section, []) if (words := line.split())]
 
 
 def _sections(output: str) -> dict[str, list[str]]:

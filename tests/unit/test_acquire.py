@@ -333,50 +333,6 @@ def test_sums_without_our_archive(secure: Mirror, get: Get) -> None:
         get(ReleaseSpec(secure.url))
 
 
-@pytest.fixture
-def local(tmp_path: Path) -> Path:
-    """A local archive."""
-    path = tmp_path / NAME
-    path.write_bytes(CONTENT)
-    return path
-
-
-def here(path: Path, **sums: str) -> ReleaseSpec:
-    return ReleaseSpec(archive=f"{path.parent}/etcd-v{{version}}-linux-{{arch}}.tar.gz", sha256=sums)
-
-
-def test_a_local_archive_with_sums_beside_it(local: Path, get: Get) -> None:
-    """Version and architecture are filled in; the file is used where it lies."""
-    local.with_name("SHA256SUMS").write_text(f"{SUM}  {NAME}\n", "utf-8")
-    assert get(here(local)) == Archive(local, SUM, len(CONTENT))
-
-
-def test_a_local_archive_with_a_pinned_sum(local: Path, get: Get) -> None:
-    """The inventory's sum goes before the one that lies beside."""
-    local.with_name("SHA256SUMS").write_text(f"{'0' * 64}  {NAME}\n", "utf-8")
-    assert get(here(local, **{NAME: SUM})).sha256 == SUM
-
-
-@pytest.mark.parametrize(
-    ("damage", "kind", "said"),
-    [
-        (lambda path: path.unlink(), UsageError, "there is no such archive (etcd 3.6.14, amd64)"),
-        (lambda path: path.with_name("SHA256SUMS").unlink(), UsageError, "no checksum to verify it with"),
-        (lambda path: path.write_bytes(CONTENT[:9999]), Failed, "(9999 bytes)"),
-    ],
-)
-def test_a_local_archive_that_cannot_be_used(
-    local: Path, get: Get, damage: Callable[[Path], None], kind: type[Problem], said: str
-) -> None:
-    """Missing, unverifiable, cut short: what was expected, what was seen, the fix."""
-    local.with_name("SHA256SUMS").write_text(f"{SUM}  {NAME}\n", "utf-8")
-    damage(local)
-    with pytest.raises(kind) as caught:
-        get(here(local))
-    assert said in caught.value.message
-    assert caught.value.hint
-
-
 def test_two_runs_at_once_fetch_once(mirror: Mirror, tmp_path: Path) -> None:
     """The second waits for the first and takes its archive."""
     found: list[Archive] = []
