@@ -27,6 +27,8 @@ from .errors import Failed, UsageError
 CHUNK = 1 << 20
 TIMEOUT = 30.0
 """Seconds without a single byte before a download is given up (and resumed)."""
+NEWS = 2.0
+"""Seconds between two lines that say how far a download is."""
 QUICK = 5.0
 """Seconds to wait for the sums of an archive that we have."""
 STALLED = 180.0
@@ -39,8 +41,6 @@ BY_HAND = (
 WRONG_SUM = f"the mirror is damaged or the sum is another file's; check both, {BY_HAND}"
 
 Say = Callable[[str], None]
-Progress = Callable[[int, int | None], None]
-"""Bytes so far, and the total if the server says it."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,11 @@ class _Source:
         return self.path.with_name(self.path.name + ".part")
 
 
-def acquire(
-    release: ReleaseSpec,
-    version: Version,
-    arch: str,
-    cache: Path,
-    say: Say,
-    progress: Progress = lambda done, total: None,
-) -> Archive:
-    """Return the verified archive of one release and architecture: local, cached or downloaded."""
+def acquire(release: ReleaseSpec, version: Version, arch: str, cache: Path, say: Say) -> Archive:
+    """Return the verified archive of one release and architecture: local, cached or downloaded.
+
+    `say` is told what goes on, and every few seconds how far a download is.
+    """
     if release.archive:
         return _local(release, version, arch)
     url = names.archive_url(release, version, arch)
@@ -84,7 +80,7 @@ def acquire(
         if found.sha256 == expected:
             return found
         say(f"{path} is not what it should be any more; fetching it again")
-    return _download(_Source(url, path, expected), say, progress)
+    return _download(_Source(url, path, expected), say)
 
 
 def look(release: ReleaseSpec, version: Version, arch: str, cache: Path, say: Say) -> str:
@@ -199,7 +195,7 @@ def _fetched_sum(release: ReleaseSpec, version: Version, path: Path, timeout: fl
     return found
 
 
-def _download(source: _Source, say: Say, progress: Progress) -> Archive:
+def _download(source: _Source, say: Say) -> Archive:
     """Fetch into a `.part` file, one process at a time, and rename it once the sum is right."""
     with source.part.open("ab+") as part:
         _lock(source, part, say)
@@ -210,11 +206,11 @@ def _download(source: _Source, say: Say, progress: Progress) -> Archive:
                 return found
         say(f"fetching {source.url}")
         resumed = part.seek(0, os.SEEK_END) > 0
-        found = _filled(source, part, say, progress)
+        found = _filled(source, part, say)
         if found.sha256 != source.sha256 and resumed:
             say("the piece from an earlier download does not fit; starting over")
             part.truncate(0)
-            found = _filled(source, part, say, progress)
+            found = _filled(source, part, say)
         if found.sha256 != source.sha256:
             part.truncate(0)
             told = "the inventory's or SHA256SUMS'"
@@ -242,7 +238,7 @@ def _lock(source: _Source, part: BinaryIO, say: Say) -> None:
         time.sleep(0.1)
 
 
-def _filled(source: _Source, part: BinaryIO, say: Say, progress: Progress) -> Archive:
+def _filled(source: _Source, part: BinaryIO, say: Say) -> Archive:
     """Read to the end, going on where the link broke; hash what comes as it comes."""
     total = hashlib.sha256()
     part.seek(0)
@@ -250,7 +246,7 @@ def _filled(source: _Source, part: BinaryIO, say: Say, progress: Progress) -> Ar
         total.update(piece)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            total = _read(source.url, part, total, progress)
+            total = _read(source, part, total, say)
             return Archive(source.path, total.hexdigest(), part.tell())
         except (OSError, http.client.HTTPException) as error:
             final = isinstance(error, urllib.error.HTTPError) and error.code < 500
@@ -260,10 +256,10 @@ def _filled(source: _Source, part: BinaryIO, say: Say, progress: Progress) -> Ar
     raise AssertionError("unreachable")
 
 
-def _read(url: str, part: BinaryIO, total: hashlib._Hash, progress: Progress) -> hashlib._Hash:
+def _read(source: _Source, part: BinaryIO, total: hashlib._Hash, say: Say) -> hashlib._Hash:
     have = part.seek(0, os.SEEK_END)
     try:
-        answer = _open(url, have)
+        answer = _open(source.url, have)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
@@ -275,13 +271,20 @@ def _read(url: str, part: BinaryIO, total: hashlib._Hash, progress: Progress) ->
             have, total = 0, hashlib.sha256()
         length = answer.headers.get("Content-Length")
         size = have + int(length) if length else None
+        told = time.monotonic()
         while piece := answer.read1(CHUNK):
             part.write(piece)
             total.update(piece)
-            progress(part.tell(), size)
+            if time.monotonic() - told > NEWS:
+                told = time.monotonic()
+                say(f"{source.path.name}: {_mib(part.tell())}{f' of {_mib(size)}' if size else ''}")
         if size is not None and part.tell() < size:
             raise http.client.IncompleteRead(b"", size - part.tell())
     return total
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
 
 
 def _open(url: str, start: int, timeout: float = TIMEOUT) -> http.client.HTTPResponse:

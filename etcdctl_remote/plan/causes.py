@@ -247,6 +247,11 @@ KNOWN: tuple[Cause, ...] = (
         "the other side does not accept this node's certificate",
         "the other node's journal says why: `logs`",
     ),
+    _cause(
+        r"start operation timed out|Failed with result 'timeout'",
+        "systemd ended etcd before it was ready, which takes a quorum, and with a large database its time",
+        "take TimeoutStartSec out of `service` in the inventory, or of the drop-in that sets it: ours is infinity",
+    ),
     # -- no quorum ----------------------------------------------------------------------------------
     _cause(
         r"dial tcp (?P<peers>\S+): (?:i/o timeout|connect: no route to host|connect: connection timed out)",

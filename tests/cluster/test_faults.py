@@ -146,6 +146,18 @@ def test_a_port_taken_after_the_preflight_fails_the_start(lab3: Lab) -> None:
     assert drive.leftovers(lab3) == []
 
 
+def test_a_start_that_systemd_cuts_short_is_explained(lab_factory: LabFactory) -> None:
+    """A TimeoutStartSec of somebody's own: etcd is ready only once a leader is elected."""
+    lab = lab_factory(1)
+    drive.edit(lab, service="{TimeoutStartSec: 100ms}")
+    done = drive.fails(lab, 1, "Start all members together")
+    drive.tells(done, "n1:", "systemd ended etcd before it was ready")
+    drive.tells(done, "start operation timed out")
+    drive.tells(done, "take TimeoutStartSec out of `service`")
+    drive.edit(lab, service="{}")
+    _deploy_in_the_end(lab)
+
+
 @contextmanager
 def _holding(node: Node, port: int, when: str = "true") -> Iterator[None]:
     """Have a stranger listen on a port of a node, as soon as a condition is true there."""

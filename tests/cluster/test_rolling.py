@@ -72,9 +72,14 @@ def went_one_by_one(lab: Lab, since: float) -> None:
 
 
 def test_a_setting_is_changed_one_member_at_a_time(lab3: Lab) -> None:
-    """The plan tells who restarts and in which order; the deploy does just that, under load."""
+    """The plan tells who restarts and in which order; the deploy does just that, under load.
+
+    The cluster's settings, those of one node over them, and an option of the unit.
+    """
     drive.deploy(lab3)
-    drive.edit(lab3, settings="{heartbeat-interval: 150}")
+    two = lab3.nodes[1]
+    drive.edit(lab3, settings="{heartbeat-interval: 150}", service="{LimitCORE: 4096}")
+    drive.edit_node(lab3, "n2", f"{{address: {two.address}, settings: {{snapshot-count: 7777}}}}")
 
     def plans() -> tuple[list[str], str]:
         return planned_restarts(lab3, "+  --heartbeat-interval=150 \\"), drive.run(lab3, "plan").out
@@ -98,6 +103,9 @@ def test_a_setting_is_changed_one_member_at_a_time(lab3: Lab) -> None:
     for node in lab3.nodes:
         line = execute(node, 'tr "\\0" "\\n" </proc/$(systemctl show -P MainPID etcd)/cmdline')
         assert "--heartbeat-interval=150" in line.splitlines()
+        assert ("--snapshot-count=7777" in line.splitlines()) == (node == two)
+        limits = execute(node, 'grep "core file" "/proc/$(systemctl show -P MainPID etcd)/limits"')
+        assert limits.split()[4] == "4096"
 
     assert "nothing to do" in drive.deploy(lab3).out
     drive.edit(lab3, service="{MemoryMax: lots, Foo: 1}")

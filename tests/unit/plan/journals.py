@@ -391,6 +391,15 @@ SYSTEMD: list[tuple[str, Sequence[str], str, str]] = [
     ("killed", ["etcd.service: Main process exited, code=killed, status=9/KILL"], "SIGKILL", "dmesg"),
     ("oom", ["etcd.service: Failed with result 'oom-kill'."], "out of memory", "more memory"),
     (
+        "start timeout",
+        [
+            "etcd.service: start operation timed out. Terminating.",
+            "etcd.service: Failed with result 'timeout'.",
+        ],
+        "before it was ready",
+        "TimeoutStartSec",
+    ),
+    (
         "filter",
         ["etcd.service: Main process exited, code=killed, status=31/SYS"],
         "system call filter",
