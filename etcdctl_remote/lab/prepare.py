@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from ..errors import Failed, Problem
@@ -22,15 +23,24 @@ def demo(say: Say) -> None:
 
 
 def test(say: Say) -> None:
-    """Everything the tests use; a release that no source gives is said, and its tests skip."""
+    """Everything the tests use; a release that no source gives is said, and its tests skip.
+
+    Images wait for a mirror, releases for the compiler: they are made side by side.
+    """
     need("ssh", "openssh-client", say=say)
     need("sshd", "openssh-server", say=say)
     engine.connect(say)
+    with ThreadPoolExecutor(1) as beside:
+        images = beside.submit(_images, say)
+        for version in releases.FOR_TESTS:
+            _try(partial(releases.ensure, version, say=say), say)
+        images.result()
+    _try(partial(_other_architecture, say), say)
+
+
+def _images(say: Say) -> None:
     for os_name in image.SUITES:
         image.ensure(os_name, say)
-    for version in releases.FOR_TESTS:
-        _try(partial(releases.ensure, version, say=say), say)
-    _try(partial(_other_architecture, say), say)
 
 
 def _other_architecture(say: Say) -> None:
