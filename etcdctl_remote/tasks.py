@@ -17,6 +17,7 @@ from .running import Asked, change, consent_on, look, screen, show_plan, ways_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import ModuleType
 
     from .console.output import Output
@@ -256,6 +257,8 @@ def lab_up(
 
     out = screen(output)
     before = lab.find(name)
+    if before is None:
+        _writable(lab.DEFAULT_STATE)
     kept = before is not None and before.inventory.is_file()
     found = lab.up(name, lab.Shape(nodes=nodes, os=os), say=out.note)
     done = "kept as it was" if kept else "written"
@@ -293,6 +296,18 @@ def _lab_nodes() -> ModuleType:
     from .lab import nodes
 
     return nodes
+
+
+def _writable(folder: Path) -> None:
+    """Refuse before anything is made: a lab's files are in a folder here."""
+    import os
+
+    place = folder if folder.exists() else folder.absolute().parent
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{folder.absolute()} is for the lab's files, and {place.absolute()} cannot be written to",
+            "run it in a folder of yours",
+        )
 
 
 def _lab_document(found: Lab) -> dict[str, object]:

@@ -102,10 +102,31 @@ def test_a_labs_inventory_is_kept_or_written(
     lab = SimpleNamespace(name="demo", inventory=tmp_path / "inventory.yaml", nodes=())
     if stands:
         lab.inventory.write_text("cluster: demo")
-    labs = SimpleNamespace(find=lambda _: lab if stands else None, up=lambda *_, **__: lab, Shape=dict)
+    labs = SimpleNamespace(
+        find=lambda _: lab if stands else None, up=lambda *_, **__: lab, Shape=dict, DEFAULT_STATE=tmp_path
+    )
     monkeypatch.setattr("etcdctl_remote.tasks._lab_nodes", lambda: labs)
     lab_up(Context())
     assert f"{lab.inventory} {done}. Next" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_lab_wants_a_folder_to_write_to(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wrong usage, before an image or a container is made."""
+    state = tmp_path / ".lab"
+    if there:
+        state.mkdir()
+    labs = SimpleNamespace(find=lambda _: None, DEFAULT_STATE=state)
+    monkeypatch.setattr("etcdctl_remote.tasks._lab_nodes", lambda: labs)
+    monkeypatch.setattr("os.access", lambda path, mode: path != (state if there else tmp_path))
+    with pytest.raises(Exit) as caught:
+        lab_up(Context())
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert f"{state} is for the lab's files" in told
+    assert "Traceback" not in told
 
 
 def test_destroy_wants_the_name() -> None:
