@@ -142,6 +142,13 @@ def refuse_flags(arguments: dict[str, object]) -> None:
             )
 
 
+def tried(arguments: dict[str, object]) -> bool:
+    """Take Invoke's --dry for our --dry-run; refuse it where there is none, for it would be ignored."""
+    if "dry_run" not in arguments:
+        raise UsageError("--dry: this task has no dry run", "leave it out; nothing was done")
+    return True
+
+
 def choose_output(output: str) -> str:
     """Check --output."""
     if output not in ("text", "json"):
@@ -163,8 +170,8 @@ def command(body: Body) -> Command:
         with reported(output if output == "json" else "text", changes=changes):
             refuse_flags(arguments)
             choose_output(output)
-            if context.config.run.dry and "dry_run" in arguments:
-                arguments["dry_run"] = True
+            if context.config.run.dry:
+                arguments["dry_run"] = tried(arguments)
             body(context, **arguments)
 
     return Command(run, auto_shortflags=False)

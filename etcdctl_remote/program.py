@@ -7,14 +7,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from invoke.exceptions import ParseError
+from invoke.parser.argument import Argument
 from invoke.program import Program
 
 from . import __version__
 from .tasks import namespace
 
+FOR_SHELLS = frozenset(
+    {
+        "command-timeout",
+        "config",
+        "echo",
+        "hide",
+        "prompt-for-sudo-password",
+        "pty",
+        "warn-only",
+    }
+)
+
 
 class EtcdctlRemote(Program):
     """Invoke's program with the exit code that the command line promises for wrong usage."""
+
+    def core_args(self) -> list[Argument]:
+        """Leave out what Invoke offers for local shell commands: we run none, so they would do nothing."""
+        kept = [argument for argument in super().core_args() if argument.name not in FOR_SHELLS]
+        for argument in kept:
+            if argument.name == "dry":
+                argument.help = "--dry-run for the tasks that have it; the others refuse."
+        return kept
+
+    def update_config(self, merge: bool = True) -> None:
+        """Take over the one flag that is left; Invoke's own looks for all of them."""
+        dry = {"run": {"dry": True}} if self.args["dry"].value else {}
+        self.config.load_overrides(dry, merge=merge)
 
     def parse_core(self, argv: list[str] | None) -> None:
         with _usage():

@@ -100,6 +100,20 @@ def test_invokes_own_dry_run_is_ours() -> None:
     assert seen == [True, False]
 
 
+def test_invokes_own_dry_run_is_never_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    """`invoke --dry lab.down` must not remove the lab: a task without a dry run refuses."""
+
+    @command
+    def remove(context: Context, output: str = "text") -> None:
+        """Remove something."""
+        raise AssertionError("it ran")
+
+    with pytest.raises(Exit) as caught:
+        remove(Context(Config(overrides={"run": {"dry": True}})), output="json")
+    assert caught.value.code == 2
+    assert json.loads(capsys.readouterr().out)["error"] == "--dry: this task has no dry run"
+
+
 @pytest.mark.parametrize("value", ["--help", "-h", "-y", "--", ["n1=1.2.3.4", "-n"]])
 def test_values_that_look_like_flags(value: object) -> None:
     """A value was forgotten, or --help came too late."""

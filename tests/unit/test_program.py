@@ -63,6 +63,15 @@ def test_list_and_version(tmp_path: Path) -> None:
     assert run("--version", folder=tmp_path).stdout.startswith("etcdctl-remote ")
 
 
+def test_core_options_are_those_that_do_something(tmp_path: Path) -> None:
+    """What Invoke offers for local shell commands would be ignored; completion does not offer it either."""
+    kept = "complete print-completion-script write-pyc debug list-depth list-format help list dry version"
+    done = run("--complete", "--", "etcdctl-remote", "--", folder=tmp_path)
+    assert {f"--{name}" for name in kept.split()} == set(done.stdout.split())
+    done = run("-R", "deploy", *MISSING, folder=tmp_path)
+    assert (done.returncode, "no such file" in done.stderr) == (2, True), "deploy has a dry run of its own"
+
+
 def test_the_checkout_has_the_same_tasks() -> None:
     """`invoke --list` in the repository."""
     done = subprocess.run(
@@ -89,6 +98,12 @@ def test_the_checkout_has_the_same_tasks() -> None:
         (("logs", "--lines", "0", *MISSING), "--lines 0: not a whole number from 1"),
         (("lab.up", "--nodes", "1.5"), "--nodes 1.5"),
         (("no-such-task",), "no-such-task"),
+        (("-R", "init", "--cluster", "demo", "--node", "n1=10.0.0.11"), "--dry: this task has no dry run"),
+        (("--dry", "etcdctl", "-c", "put a b", *MISSING), "--dry: this task has no dry run"),
+        (("--prompt-for-sudo-password", "status"), "--prompt-for-sudo-password"),
+        (("-T", "1", "status"), "-T"),
+        (("-f", "none.yaml", "status"), "-f"),
+        (("-w", "deploy"), "-w"),
     ],
 )
 def test_wrong_usage_is_two(words: tuple[str, ...], told: str, tmp_path: Path) -> None:
