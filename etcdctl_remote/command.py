@@ -7,9 +7,13 @@ the task (pyinvoke/invoke#982). For the same reason a value that looks like a fl
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from invoke.context import Context
@@ -54,6 +58,9 @@ OWN = {
     "lab_down": {"name": "the lab's name"},
 }
 """What a flag means in one task only."""
+
+ONE_BREATH = 0.5
+"""Seconds in which a further SIGTERM is the same one."""
 
 
 class Whole(Argument):
@@ -115,6 +122,34 @@ def reported(output: str, *, changes: bool = False) -> Iterator[None]:
         raise Exit(code=failed.exit_code) from bug
 
 
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Have SIGTERM end the task as Ctrl-C does: told, noted in the journal, the locks let go.
+
+    It does whatever Ctrl-C would do at that moment, so a second one ends the program at once. `timeout`
+    sends it to the process and to its group, twice in one breath: that is no second wish.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    first: list[float] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if first and now - first[0] < ONE_BREATH:
+            return
+        first.append(now)
+        pressed = signal.getsignal(signal.SIGINT)
+        (pressed if callable(pressed) else signal.default_int_handler)(number, frame)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _interrupted(ended: KeyboardInterrupt, changes: bool) -> Interrupted:
     """Say what to do after Ctrl-C, if there is anything: a task that only looks left nothing half done."""
     if isinstance(ended, LeftAtQuestion):
@@ -167,7 +202,7 @@ def command(body: Body) -> Command:
     def run(context: Context, **arguments: Any) -> None:
         output = str(arguments.get("output", "text"))
         changes = "dry_run" in arguments and not (arguments["dry_run"] or context.config.run.dry)
-        with reported(output if output == "json" else "text", changes=changes):
+        with terminable(), reported(output if output == "json" else "text", changes=changes):
             refuse_flags(arguments)
             choose_output(output)
             if context.config.run.dry:

@@ -67,7 +67,7 @@ class Locked(Refused):
 
 
 class Interrupted(Problem):
-    """The operator pressed Ctrl-C. Exit code 130."""
+    """The operator pressed Ctrl-C, or something sent SIGTERM. Exit code 130."""
 
     exit_code = 130
 
