@@ -24,6 +24,15 @@ def _from_pub(path: Path) -> bytes | None:
         return None
 
 
+def is_public(path: Path) -> bool:
+    """Whether the file is a public key: `<kind> <base64> …`, where the base64 begins with the same kind."""
+    blob = _from_pub(path)
+    if blob is None:
+        return False
+    kind = path.read_bytes().split()[0]
+    return blob.startswith(len(kind).to_bytes(4, "big") + kind)
+
+
 def _from_private(path: Path) -> bytes | None:
     try:
         text = path.read_text("ascii")

@@ -5,6 +5,7 @@ With `remote.connection` the only module that knows paramiko.
 
 from __future__ import annotations
 
+import shlex
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -20,14 +21,15 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_identit
 from ..errors import LoginFailed, Problem
 from ..secret import Secret
 from .host_keys import OfferedKey
-from .keys import public_blob
+from .keys import is_public, public_blob
 from .ssh_config import Endpoint
 
 
 def no_passphrase(path: Path) -> Secret:
     """Refuse to ask: there is nobody to answer."""
     raise LoginFailed(
-        f"the key {path} has a passphrase and nobody can be asked", "add it to the agent: ssh-add"
+        f"the key {path} has a passphrase and nobody can be asked",
+        f"add it to the agent: ssh-add {shlex.quote(str(path))}",
     )
 
 
@@ -100,9 +102,20 @@ def read_key(path: Path, password: bytes | None) -> paramiko.PKey:
     except OSError as error:
         raise LoginFailed(f"the key {path} cannot be read: {error.strerror}", "mend `ssh.key`") from error
     except (ValueError, UnsupportedAlgorithm, paramiko.SSHException, paramiko.pkey.UnknownKeyType) as error:
+        if is_public(path):
+            raise _public_half(path) from error
         raise LoginFailed(
             f"{path} is no private key we can read: {error}", "name another with `ssh.key`"
         ) from error
+
+
+def _public_half(path: Path) -> LoginFailed:
+    """Say that the other half is wanted, and which file that is."""
+    private = path.with_suffix("") if path.suffix == ".pub" else None
+    return LoginFailed(
+        f"{path} is the public half of a key, and the private one is needed",
+        f"`ssh.key: {private}`" if private else "name the private key with `ssh.key`",
+    )
 
 
 def certified(key: paramiko.PKey, server: Endpoint) -> paramiko.PKey:
@@ -160,6 +173,8 @@ class Login:
         except paramiko.BadAuthenticationType as error:
             raise self.wants(error.allowed_types) from error
         except paramiko.AuthenticationException as error:
+            if "timeout" in str(error):  # the host did not answer: this is no word about the key
+                raise paramiko.SSHException(str(error)) from error
             if not transport.is_active():
                 raise self.refused(tried) from error
             return False

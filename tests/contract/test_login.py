@@ -69,7 +69,31 @@ def test_locked_key_and_nobody_to_ask(server: Sshd, connect: Connect, tmp_path: 
     key = make_key(tmp_path / "locked", passphrase="open sesame")
     with pytest.raises(LoginFailed, match="has a passphrase") as caught:
         connect(server, key=key)
-    assert "ssh-add" in caught.value.hint
+    assert caught.value.hint == f"add it to the agent: ssh-add {key}"
+
+
+@pytest.mark.parametrize("name", ["key.pub", "mine"])
+def test_the_public_half_for_the_private_one(
+    server: Sshd, connect: Connect, tmp_path: Path, name: str
+) -> None:
+    """It is said to be that, and the other half is named where the name tells it."""
+    key = make_key(tmp_path / "key")
+    given = tmp_path / name
+    given.write_text(public(key) + " me@here\n")
+    with pytest.raises(LoginFailed) as caught:
+        connect(server, key=given)
+    assert caught.value.message == f"n1: {given} is the public half of a key, and the private one is needed"
+    assert caught.value.hint == (
+        f"`ssh.key: {key}`" if name == "key.pub" else "name the private key with `ssh.key`"
+    )
+
+
+def test_a_file_that_is_no_key(server: Sshd, connect: Connect, tmp_path: Path) -> None:
+    """It is not taken for a public one, whatever is in it."""
+    for content in (b"", b"hello aGVsbG8=\n", b"\xff\x00\n", b"ssh-ed25519 AAAA\n"):
+        (tmp_path / "key").write_bytes(content)
+        with pytest.raises(LoginFailed, match="is no private key we can read"):
+            connect(server, key=tmp_path / "key")
 
 
 def test_agents_copy_of_a_locked_key(server: Sshd, connect: Connect, tmp_path: Path, agent: Path) -> None:
