@@ -110,6 +110,9 @@ def no_password() -> Secret:
     )
 
 
+RETYPE = "run again and retype it; all hosts must share one sudo password, or use NOPASSWD"
+
+
 @dataclass
 class SudoPassword:
     """One password for all hosts: asked once, kept in memory, typed once.
@@ -127,7 +130,7 @@ class SudoPassword:
     def get(self) -> Secret:
         """The password; asks for it the first time."""
         if self.rejected:
-            raise LoginFailed(self.rejected, "run again and retype it")
+            raise LoginFailed(self.rejected, RETYPE)
         if self._secret is None:
             self._secret = self.ask()
         return self._secret
@@ -136,12 +139,14 @@ class SudoPassword:
         self.accepted = True
 
     def reject(self, seen: str) -> LoginFailed:
-        """Note that the password is wrong; it is not tried anywhere else, unless it worked before."""
+        """Note that the password is wrong; it is not tried anywhere else, unless it worked before.
+
+        `seen` is `<host>: <what sudo did>`; the other hosts' errors say which host it was.
+        """
+        host, _, said = seen.partition(": ")
         if not self.accepted:
-            self.rejected = seen
-        return LoginFailed(
-            seen, "run again and retype it; all hosts must share one sudo password, or use NOPASSWD"
-        )
+            self.rejected = f"{said} on {host}, so it was not tried here"
+        return LoginFailed(seen, RETYPE)
 
 
 def refused(host: str, user: str, seen: str, missing: bool) -> LoginFailed:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from etcdctl_remote.errors import LoginFailed
+from etcdctl_remote.errors import LoginFailed, Unreachable
 from etcdctl_remote.remote import privilege
+from etcdctl_remote.remote.fleet import Fleet
 from etcdctl_remote.remote.host import Command, Host
 from etcdctl_remote.remote.ssh_host import SshHost
 
@@ -130,6 +131,20 @@ def test_wrong_password_is_tried_once_in_all(prepare: Prepare, tmp_path: Path) -
     assert all("sudo does not take the password" in message for message in messages)
     assert tries(tmp_path) == 1
     assert len(asked.prompts) == 1
+
+
+def test_a_wrong_password_is_told_host_by_host(prepare: Prepare, tmp_path: Path) -> None:
+    """Each line names its own host first, one says where it was tried, and what to do is said once."""
+    hosts = {host.name: host for host in prepare("password", "n1", "n2", "n3", password=Asked("wrong"))}
+    with pytest.raises(Unreachable) as caught:
+        Fleet(hosts).each(lambda host: host.run(CAT))
+    told = sorted(caught.value.hosts.values())
+    assert len(told) == 3
+    assert tries(tmp_path) == 1
+    (tried,) = (host for host, seen in caught.value.hosts.items() if "not tried here" not in seen)
+    assert told[1:] == [f"{told[0]} on {tried}, so it was not tried here"] * 2
+    assert not any(seen.startswith(("n1:", "n2:", "n3:")) for seen in told)
+    assert caught.value.hint == privilege.RETYPE
 
 
 def test_password_wanted_and_nobody_to_ask(prepare: Prepare, tmp_path: Path) -> None:
