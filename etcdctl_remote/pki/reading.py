@@ -7,6 +7,7 @@ cut off before the link was first made, is read all the same if there is no doub
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -160,7 +161,7 @@ def _authorities(directory: Path) -> Authorities:
 
 def _authority(path: Path) -> Authority:
     key_file = path.with_suffix(".key")
-    key = _read_key(key_file)
+    key = _read_key(key_file, store=path.parents[2])
     authority = Authority(_need(path), key, str(key_file))
     try:
         fit, matches = (
@@ -189,7 +190,7 @@ def _held(directory: Path) -> Iterator[tuple[Slot, tuple[Credential, Leaf]]]:
 def _pair(path: Path) -> tuple[Credential, Leaf] | None:
     """Read a leaf and its key; None if both are missing, which is what a new leaf mends."""
     key_file = path.with_suffix(".key")
-    pem, key = _read(path), _read_key(key_file)
+    pem, key = _read(path), _read_key(key_file, store=path.parents[3])
     if pem is None and key is None:
         return None
     missing, other = (path, key_file) if pem is None else (key_file, path)
@@ -221,11 +222,14 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _read_key(path: Path) -> Secret | None:
+def _read_key(path: Path, store: Path) -> Secret | None:
+    """Read a key that only its owner may; what was copied with other modes is mended at once in all the store."""
     content = _read(path)
     if content is None:
         return None
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
-        raise UsageError(f"{path} is open to other users (mode {mode:04o})", f"chmod 600 {path}")
+        raise UsageError(
+            f"{path} is open to other users (mode {mode:04o})", f"chmod -R go= {shlex.quote(str(store))}"
+        )
     return Secret(content)

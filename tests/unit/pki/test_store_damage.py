@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -92,13 +94,18 @@ def test_damage_is_named_with_file_and_fix_and_nothing_is_repaired(
     assert contents(store.root) == before
 
 
-def test_a_key_open_to_others_is_refused(store: Store, cluster: ClusterSpec) -> None:
-    """As OpenSSH does; the command that mends it is given."""
-    key = store.root / "ca/0001/ca.key"
-    key.chmod(0o640)
+@pytest.mark.parametrize("file", ["ca/0001/ca.key", "ca/0001/peer-ca.key", "current/n1/server.key"])
+def test_a_key_open_to_others_is_refused(store: Store, cluster: ClusterSpec, file: str) -> None:
+    """As OpenSSH does; one command mends this key and all others that were copied the same way."""
+    before = store.prepare(cluster, NOW)
+    (store.root / file).chmod(0o640)
     with pytest.raises(UsageError, match=r"open to other users \(mode 0640\)") as caught:
         store.prepare(cluster, NOW)
-    assert caught.value.hint == f"chmod 600 {key}"
+    assert caught.value.hint == f"chmod -R go= {shlex.quote(str(store.root))}"
+    for key in store.root.glob("**/*.key"):
+        key.chmod(0o640)
+    subprocess.run(["sh", "-c", caught.value.hint], check=True)
+    assert store.prepare(cluster, NOW) == before
 
 
 def test_without_the_ca_key_a_quiet_run_still_works(store: Store, cluster: ClusterSpec) -> None:
