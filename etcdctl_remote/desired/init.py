@@ -49,7 +49,7 @@ def new_inventory(
     if not nodes:
         mistakes.append("no nodes; expected --node NAME=ADDRESS, once for each")
     if mistakes:
-        raise errors.UsageError("\n".join(mistakes), "for example: --cluster demo --node n1=10.0.0.11")
+        raise errors.UsageError("\n".join(mistakes), _ways_out(mistakes))
     return TEXT.format(
         count=len(pairs),
         member="member" if len(pairs) == 1 else "members",
@@ -69,6 +69,18 @@ def json_schema() -> dict[str, Any]:
     for holder in (found, found["$defs"]["Node"]):
         holder["properties"]["settings"]["propertyNames"] = flags
     return {"$schema": SCHEMA, **found}
+
+
+def _ways_out(mistakes: Sequence[str]) -> str:
+    """Say how it is written, of those flags alone that were wrong."""
+    release = [mistake for mistake in mistakes if mistake.startswith("--version: ")]
+    known = (
+        f"--version: X.Y.Z of a line that is known ({', '.join(versions.lines())}); without it, the newest"
+    )
+    ways = [known] if release else []
+    if len(mistakes) > len(release):
+        ways.append("for example: --cluster demo --node n1=10.0.0.11")
+    return "; ".join(ways)
 
 
 def _pair(text: str, mistakes: list[str]) -> tuple[str, str]:

@@ -83,6 +83,27 @@ def test_init_lists_every_mistake() -> None:
         init.new_inventory("demo", [])
 
 
+KNOWN = "--version: X.Y.Z of a line that is known (3.4, 3.5, 3.6, 3.7); without it, the newest"
+EXAMPLE_FLAGS = "for example: --cluster demo --node n1=10.0.0.11"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "node", "version", "hint"),
+    [
+        ("demo", "n1=10.0.0.11", "3.9.9", KNOWN),
+        ("demo", "n1=10.0.0.11", "newest", KNOWN),
+        ("demo", "n1", "3.6.14", EXAMPLE_FLAGS),
+        ("", "n1=10.0.0.11", "3.6.14", EXAMPLE_FLAGS),
+        ("demo", "n1", "3.9.9", f"{KNOWN}; {EXAMPLE_FLAGS}"),
+    ],
+)
+def test_init_helps_with_what_was_wrong(cluster: str, node: str, version: str, hint: str) -> None:
+    """A wrong release is not mended by another --node."""
+    with pytest.raises(UsageError) as caught:
+        init.new_inventory(cluster, [node], version=version)
+    assert caught.value.hint == hint
+
+
 def test_the_json_schema_knows_keys_and_flags() -> None:
     """Editors get every key with its sentence, no others, and the names of all flags."""
     found = init.json_schema()
