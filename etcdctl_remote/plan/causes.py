@@ -77,8 +77,9 @@ KNOWN: tuple[Cause, ...] = (
     ),
     _cause(
         r"A process of this unit has been killed by the OOM killer|Failed with result 'oom-kill'",
-        "the kernel killed etcd: the host is out of memory",
-        "give {node} more memory, or stop what eats it (`dmesg | grep -i oom`)",
+        "the kernel killed etcd: the host is out of memory, or the unit has reached its own MemoryMax",
+        "raise `MemoryMax` under `service` in the inventory, if it is set (`systemctl show -p MemoryMax etcd` on {node}); "
+        "else give {node} more memory, or stop what eats it (`dmesg | grep -i oom`)",
     ),
     _cause(
         r"code=killed, status=9/KILL",

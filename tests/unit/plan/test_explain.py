@@ -38,6 +38,15 @@ def test_what_systemd_says_is_explained(lines: Sequence[str], means: str, fix: s
     assert fix in helps
 
 
+def test_a_kill_by_the_units_own_limit() -> None:
+    """systemd writes the same line for the host's memory and for MemoryMax: both ways out are told."""
+    line = "etcd.service: A process of this unit has been killed by the OOM killer."
+    why, helps = told(entry(line, systemd=True))
+    assert "its own MemoryMax" in why
+    assert "raise `MemoryMax` under `service` in the inventory" in helps
+    assert "give n1 more memory" in helps
+
+
 def test_every_cause_has_a_case() -> None:
     """Each pattern of the table is the answer to something, or a reader could not trust it."""
     journals = [lines for _, lines, *_ in ETCD] + [[entry(t) for t in texts] for _, texts, *_ in SYSTEMD]
