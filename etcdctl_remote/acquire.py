@@ -121,7 +121,13 @@ def _place(release: ReleaseSpec, version: Version, arch: str, cache: Path) -> Pa
     """Say where an archive is kept, and make the folder: each mirror has one of its own."""
     origin = hashlib.sha256(release.url.encode()).hexdigest()[:8]
     path = cache / origin / f"v{version}" / names.archive_name(version, arch)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failed(
+            f"{path.parent}: the folder for releases cannot be made: {error.strerror}",
+            "make it yours, or name another by XDG_CACHE_HOME",
+        ) from error
     return path
 
 

@@ -124,7 +124,11 @@ def consent_on(out: Output, *, yes: bool, dry_run: bool, journal: Journal | None
 
 
 def show_plan(out: Output, todo: Plan) -> None:
-    """Show a whole plan, diffs included."""
+    """Show a whole plan, diffs included; exit 1 where carrying it out would leave a member out or silent."""
+    from invoke.exceptions import Exit
+
     from .console.plans import PlanView, document
 
     out.result(PlanView(todo), document(todo))
+    if todo.incomplete:
+        raise Exit(code=1)

@@ -61,6 +61,8 @@ def text(plan: Plan, paint: Paint = plain, *, diffs: bool = True) -> str:
 
 def summary(plan: Plan) -> str:
     """Say how much there is to do."""
+    if not plan and plan.incomplete:
+        return "nothing to do, but not every member serves"
     if not plan:
         return "nothing to do: every host is as the inventory says"
     hosts = {step.host for stage in plan.stages for step in stage.steps}
@@ -81,7 +83,8 @@ def document(plan: Plan) -> dict[str, object]:
         for stage in plan.stages
         if stage.steps
     ]
-    return {"changes": plan.changes, "notes": list(plan.notes), "stages": stages}
+    found = {"changes": plan.changes, "notes": list(plan.notes), "stages": stages}
+    return found | ({"incomplete": True} if plan.incomplete else {})
 
 
 def grouped(steps: Iterable[Step], *, whole: bool) -> tuple[Change, ...]:

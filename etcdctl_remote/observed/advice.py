@@ -6,7 +6,20 @@ from collections.abc import Iterator, Sequence
 
 from ..desired.model import ClusterSpec, Version
 from . import auth
-from .lost import BLANK, CHECK, GUIDE, bare, doomed, founding, lost, silence, silent, way_back
+from .lost import (
+    BLANK,
+    CHECK,
+    GUIDE,
+    PUT_BACK,
+    bare,
+    doomed,
+    founding,
+    lost,
+    short,
+    silence,
+    silent,
+    way_back,
+)
 from .rows import StatusRow, endpoints
 from .state import ClusterState, Data, quorum
 
@@ -102,10 +115,14 @@ def _down(cluster: ClusterSpec, now: ClusterState, rows: Sequence[StatusRow]) ->
             yield f"nothing is known of {row.node}: {row.error}"
         elif not row.node or lost(cluster, now, row):
             continue
-        elif row.node in silent(now) and (now.has_quorum or (row.down and way == CHECK)):
+        elif row.node in silent(now) and (
+            now.has_quorum or now.hosts[row.node].missing or (row.down and way == CHECK)
+        ):
             yield f"{row.node} {silence(now, row.node)}"
         elif not row.down:
             continue
+        elif now.hosts[row.node].missing:
+            yield f"{row.node} is down, and would not start: {short(now.hosts[row.node])}; {PUT_BACK}"
         elif row.node not in blank:
             is_ = "runs and does not serve" if row.node in silent(now) else "is down"
             yield f"{row.node} {is_}: {row.error}; see `logs --node {row.node}`, then {way}"

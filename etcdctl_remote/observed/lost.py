@@ -109,13 +109,31 @@ def silence(now: ClusterState, node: str) -> str:
     Where the others are a quorum, restarting it by hand costs nothing.
     """
     host = now.hosts[node]
+    if host.missing:
+        return (
+            f"runs and cannot be asked: {short(host)}; do not restart it, it would not come back: {PUT_BACK}"
+        )
     why = host.endpoint_error or host.members_error or f"etcd gives no answer ({host.unit.active})"
+    if host.unit.active == "activating":
+        return (
+            f"has been started and is not ready: {why}; loading a large database takes minutes, and without a "
+            f"quorum it waits: see `logs --node {node}` and `check`, and do not restart it"
+        )
     spare = now.has_quorum and (now.tolerates or 0) >= 0
     way = "the others keep the quorum" if spare else "one node at a time, as it may be needed for a quorum"
     return (
         f"runs and does not serve: {why}; see `logs --node {node}` and `check`, then "
-        f"`sudo systemctl restart etcd` there ({way}): no task restarts what runs as wanted"
+        f"`sudo systemctl restart --no-block etcd` there ({way}): no task restarts what runs as wanted"
     )
+
+
+PUT_BACK = "`deploy` puts back what is missing"
+
+
+def short(host: HostState) -> str:
+    """Say what an installed etcd lacks to start, or for us to ask it."""
+    more = f" and {len(host.missing) - 2} more" if len(host.missing) > 2 else ""
+    return f"{', '.join(host.missing[:2])}{more} {'is' if len(host.missing) == 1 else 'are'} gone"
 
 
 def way_back(cluster: ClusterSpec, now: ClusterState) -> str:

@@ -99,7 +99,11 @@ if [ -n "$ready" ]; then call status endpoint status >&2 & fi
 section unit; printf '%s\n' "$unit"
 case $told in *--data-dir=*)
   section told; printf '%s\n' "data=$data" "wal=$wal" "config=$config" "etcdctl=$etcdctl" "endpoint=$endpoint" \
-    "token=$token" ;;
+    "token=$token"
+  section missing; for f in "${etcdctl%ctl}" "$etcdctl"; do [ -x "$f" ] || printf '%s\n' "$f"; done
+  for f in ca.crt peer-ca.crt server.crt server.key peer.crt peer.key etcdctl.crt etcdctl.key; do
+    [ -e "$config/pki/current/$f" ] || printf '%s\n' "$config/pki/current/$f"
+  done ;;
 esac
 section host; uname -m; date +%s.%N
 section user; id -u "$user" 2>/dev/null
@@ -112,14 +116,21 @@ if [ "${pid:-0}" != 0 ]; then
 fi
 section marker
 if [ -e "$config/member" ] || [ -L "$config/member" ]; then cat "$config/member" 2>/dev/null || echo '{}'; fi
-dropins=$(for f in $(printf '%s\n' "$unit" | sed -n 's/^DropInPaths=//p') /etc/systemd/system/etcd.service.d/*.conf; do
+dropins=$(for f in $(printf '%s\n' "$unit" | sed -n 's/^DropInPaths=//p') \
+  /etc/systemd/system/etcd.service.d/*.conf /run/systemd/system/etcd.service.d/*.conf; do
   [ -e "$f" ] && printf '%s\n' "$f"
 done | sort -u)
-section dropins; for f in $dropins; do sha256sum "$f"; done
-section emptied; for f in $dropins; do
-  grep -HoE '^[[:space:]]*(ExecStartPost|Assert[A-Za-z]*)[[:space:]]*=[[:space:]]*$' "$f"
-done
-section commanded; for f in $dropins; do grep -lE '^[[:space:]]*ExecStart[[:space:]]*=' "$f"; done
+each() { [ -z "$dropins" ] || printf '%s\n' "$dropins" | while IFS= read -r f; do "$@"; done; }
+whole() { sed -e ':a' -e '/\\$/{N;s/\\\n/ /;ba' -e '}' -- "$f"; }
+sum() { sha256sum -- "$f"; }
+empties() {
+  whole | grep -oE '^[[:space:]]*(ExecStartPost|Assert[A-Za-z]*)[[:space:]]*=[[:space:]]*$' |
+    while IFS= read -r line; do printf '%s:%s\n' "$f" "$line"; done
+}
+commands() { whole | grep -qE '^[[:space:]]*ExecStart[[:space:]]*=' && printf '%s\n' "$f"; }
+section dropins; each sum
+section emptied; each empties
+section commanded; each commands
 section stat; stat -c '%n|%F|%a|%U|%G' -- "$@" 2>/dev/null
 section links; for p do [ -L "$p" ] && printf '%s|%s\n' "$p" "$(readlink "$p")"; done
 section sums; for p do [ -f "$p" ] && [ ! -L "$p" ] && set -- "$@" "$p"; shift; done
@@ -196,7 +207,9 @@ def parse(node: str, output: str) -> HostState:
         unit=_unit(said),
         told=_told(said.get("told", [])),
         dropins_hash=_dropins(said.get("dropins", [])),
-        emptied=tuple(re.sub(r"\s", "", line) for line in said.get("emptied", [])),
+        dropins=tuple(sorted({line.partition("  ")[2] for line in said.get("dropins", [])})),
+        missing=tuple(said.get("missing", [])),
+        emptied=tuple(_emptied(line) for line in said.get("emptied", [])),
         data=_data(data[0]) if data else Data.UNKNOWN,
         wal=_data(data[1]) if len(data) > 1 else Data.ABSENT,
         marker=_marker("\n".join(said.get("marker", []))),
@@ -245,7 +258,6 @@ def _unit(said: Mapping[str, list[str]]) -> UnitState:
         enabled=show.get("UnitFileState", ""),
         fragment=show.get("FragmentPath", ""),
         needs_reload=show.get("NeedDaemonReload") == "yes",
-        dropins=tuple(show.get("DropInPaths", "").split()),
         result=show.get("Result", ""),
         pid=_number(show.get("MainPID", "")),
         program=process[0] if process else None,
@@ -267,6 +279,11 @@ def _told(lines: list[str]) -> Told | None:
     fields = dict(line.split("=", 1) for line in lines if "=" in line)
     names = ("data", "wal", "config", "etcdctl", "endpoint", "token")
     return Told(**{name: fields.get(name, "") for name in names}) if fields else None
+
+
+def _emptied(line: str) -> str:
+    path, _, key = line.rpartition(":")
+    return f"{path}:{''.join(key.split())}"
 
 
 def _dropins(lines: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ Ids are integers here and hex strings wherever a person or a script reads them.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -36,7 +37,6 @@ class UnitState:
     enabled: str = ""
     fragment: str = ""
     needs_reload: bool = False
-    dropins: tuple[str, ...] = ()
     result: str = ""
     pid: int = 0
     digest: str | None = None
@@ -132,6 +132,11 @@ class Endpoint:
         return tuple(error for error in self.errors if not _ALARM.search(error))
 
 
+def clock() -> float:
+    """Seconds of a clock that only goes on, and goes on while this laptop sleeps (Linux)."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Data(StrEnum):
     """What the data directory of a host holds."""
 
@@ -173,6 +178,10 @@ class HostState:
     """None: no etcd of ours is installed, and `data` is about the wanted directory."""
     dropins_hash: str = ""
     """Digest of the operator's drop-ins, empty if there are none."""
+    dropins: tuple[str, ...] = ()
+    """Their paths, as they lie on disk."""
+    missing: tuple[str, ...] = ()
+    """Programs and certificates of the installed etcd that are not there: it runs on, and would not start again."""
     emptied: tuple[str, ...] = ()
     """Lines of drop-ins, `FILE:KEY=`, that take away what our unit says under that key and guards by."""
     data: Data = Data.ABSENT

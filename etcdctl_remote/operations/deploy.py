@@ -72,7 +72,9 @@ def deploy(session: Session, consent: Consent) -> Plan:
     if todo:
         session.save(generation)
         session.execute(todo)
-        session.remember(generation, _prove(want, session))
+        now = _prove(want, session)
+        session.remember(generation, now)
+        _refuse_silent(now)
     return todo
 
 
@@ -113,7 +115,6 @@ def _prove(want: Wish, session: Session) -> ClusterState:
     for _ in range(ROUNDS):
         now, left = _left(want, session)
         if not left:
-            _refuse_silent(now)
             return now
         session.ways.tell(f"hosts changed meanwhile: {left.changes} more steps")
         session.execute(left)
@@ -281,10 +282,11 @@ def _restart(want: Wish, node: NodeSpec, install: Iterable[Step], now: ClusterSt
     data was removed meanwhile serves until it restarts, and never again.
     """
     may_stop = _data_stayed(want, now, [node.name], gates.may_stop(node.name))
-    others = [voter for voter in now.voters if voter.started and now.node_of(voter) not in (None, node.name)]
+    able = {name for name, host in now.hosts.items() if host.serving} - {node.name}
+    others = [voter for voter in now.voters if voter.started and now.node_of(voter) in able]
     told = now.hosts[node.name].told
     prepare = [*install]
-    if others and told and now.hosts[node.name].serving:
+    if others and told and now.hosts[node.name].endpoint:
         prepare.append(MoveLeader(node.name, others[0].name, others[0].id, told.argv))
     spec = want.spec(node, now.hosts[node.name], formed=True)
     return [

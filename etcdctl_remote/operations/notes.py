@@ -25,7 +25,7 @@ def notes(want: Wish, restart: Sequence[NodeSpec], now: ClusterState) -> tuple[s
     for node in restart:
         host = now.hosts[node.name]
         if _for_dropins(want.spec(node, host, formed=True), host):
-            left = ", ".join(host.unit.dropins) or "none is left"
+            left = ", ".join(host.dropins) or "none is left"
             lines.append(
                 f"{node.name} restarts because its drop-ins changed since deploy last saw them: {left}"
             )

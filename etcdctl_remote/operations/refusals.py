@@ -222,12 +222,12 @@ def _blinded(want: Wish, now: ClusterState) -> dict[str, str]:
     """Without the digest in its environment nobody knows what a process was started with."""
     return {
         name: f"etcd runs without ETCDCTL_REMOTE_DIGEST in its environment: a drop-in clears it "
-        f"({' '.join(host.unit.dropins)}); take the empty `Environment=` out of it"
+        f"({' '.join(host.dropins)}); take the empty `Environment=` out of it"
         for name, host in now.hosts.items()
         if host.unit.running
         and host.unit.digest is None
         and token_of(host) == want.generation.token
-        and host.unit.dropins
+        and host.dropins
     }
 
 

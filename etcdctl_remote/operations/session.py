@@ -6,7 +6,6 @@ An operation never learns how these were made: see `etcdctl_remote.session`.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..desired.model import ClusterSpec
 from ..errors import Failed, LoginFailed, Problem, bare, gather
 from ..observed.observe import Question, observe
-from ..observed.state import ClusterState, HostState
+from ..observed.state import ClusterState, HostState, clock
 from ..plan.events import Event, Listener
 from ..plan.execute import Executor
 from ..plan.journal import Journal
@@ -85,7 +84,7 @@ class Session:
 
         `paths` names the paths whose state is wanted, by node.
         """
-        began = time.monotonic()
+        began = clock()
         asked = paths or {}
 
         def ask(host: Host) -> HostState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..desired.model import ClusterSpec
 from ..errors import Refused
-from ..observed.lost import GUIDE, bare, gone, hollow, silence, silent
+from ..observed.lost import GUIDE, PUT_BACK, bare, gone, hollow, short, silence, silent
 from ..observed.state import ClusterState, Data, HostState, quorum
 from ..plan import gates
 from ..plan.step import Plan, Stage
@@ -110,11 +110,15 @@ def _unsafe(cluster: ClusterSpec, host: HostState, token: str | None) -> str:
     if host.unit.enabled == "masked":
         return MASKED
     if what := gone(cluster, host):
-        if host.told is None and host.marker is None:
-            return f"etcd is not installed there, and {what}: `deploy`"
+        if host.marker is None:
+            return (
+                f"etcd {'was never ready' if host.told else 'is not installed'} there, and {what}: `deploy`"
+            )
         return f"{what}: a member without its data must be replaced, never started ({GUIDE})"
     if host.data is not Data.MEMBER:
         return f"what its data directory holds is {host.data}: look there, then `start` again"
+    if host.missing and not host.unit.running:
+        return f"it would not start: {short(host)}; {PUT_BACK}"
     return "" if ours(cluster, host, token) else f"the etcd that is installed there is not {cluster.name}'s"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import Problem, Refused, TimedOut, Unreachable
-from ..observed.state import ClusterState
+from ..observed.state import ClusterState, clock
 from ..remote.fleet import Fleet
 from ..remote.host import Host
 from .events import Listener, StageStarted, StepDone, StepFailed, StepStarted, Transferred, Waiting
@@ -44,7 +44,7 @@ class Executor:
     """Raises when the lock on some host was lost: another run may be at work there."""
     interval: float = 0.1
     """Seconds between observations while waiting."""
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = clock
     """The clock of `ClusterState.taken_at`."""
     sleep: Callable[[float], None] = time.sleep
 
@@ -53,17 +53,20 @@ class Executor:
         for number, stage in enumerate(plan.stages, 1):
             self.still_ours()
             self.tell(StageStarted(number, len(plan.stages), stage.title, stage.hosts))
-            self._check(stage)
-            self._run(stage)
+            self._run(stage, self._check(stage))
             if stage.until:
                 self._wait(stage.until, stage)
 
-    def _check(self, stage: Stage) -> None:
+    def _check(self, stage: Stage) -> float:
+        """Ask the gate until it is open; return when what opened it was seen."""
         if stage.gate is None:
-            return
+            return self.clock()
         end = self.clock() + SETTLE
         asked = itertools.count(1)
-        while reason := self._closed(stage.gate):
+        while True:
+            now, reason = self._asked(stage.gate)
+            if reason is None:
+                return now.taken_at
             if next(asked) >= ATTEMPTS and self.clock() > end:
                 raise Refused(
                     f"{stage.title}: {reason}",
@@ -72,29 +75,37 @@ class Executor:
             self.tell(Waiting(reason))
             self.sleep(self.interval)
 
-    def _closed(self, gate: Gate) -> str | None:
+    def _asked(self, gate: Gate) -> tuple[ClusterState, str | None]:
         """Say why a gate is closed by what is seen now; what was seen too slowly opens none."""
         now = self.observe()
         reason = gate(now)
         if reason is None and self.clock() - now.taken_at > FRESH:
-            return f"the hosts took more than {FRESH:g} s to answer, and a stale answer decides nothing"
-        return reason
+            reason = f"the hosts took more than {FRESH:g} s to answer, and a stale answer decides nothing"
+        return now, reason
 
-    def _run(self, stage: Stage) -> None:
+    def _run(self, stage: Stage, seen: float) -> None:
         work: dict[str, list[Step]] = {}
         for step in stage.steps:
             work.setdefault(step.host, []).append(step)
-        self.fleet.each(lambda host: self._steps(host, work[host.name]), hosts=tuple(work), doing=stage.title)
+        self.fleet.each(
+            lambda host: self._steps(host, work[host.name], stage, seen), tuple(work), doing=stage.title
+        )
 
-    def _steps(self, host: Host, steps: list[Step]) -> None:
+    def _steps(self, host: Host, steps: list[Step], stage: Stage, seen: float) -> None:
+        """Run one host's steps. The journal may have kept us waiting: the first one's gate is asked again then."""
         for step in steps:
-            self.still_ours()
             self.tell(StepStarted(step.host, str(step)))
             began = self.clock()
             try:
+                self.still_ours()
+                while stage.gate and step is steps[0] and self.clock() - seen > FRESH:
+                    seen = self._check(stage)
                 step.run(host, lambda done, total, step=step: self.tell(Transferred(step.host, done, total)))  # type: ignore[misc]
             except BaseException as error:
-                self.tell(StepFailed(step.host, str(step), str(error).removeprefix(f"{step.host}: ")))
+                why = str(error).removeprefix(f"{step.host}: ")
+                self.tell(
+                    StepFailed(step.host, str(step), "interrupted" if self.fleet.stopping.is_set() else why)
+                )
                 raise
             self.tell(StepDone(step.host, str(step), self.clock() - began))
 

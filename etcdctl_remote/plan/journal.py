@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import Failed, UsageError
 from .events import Event, StageStarted, StepDone, StepFailed, StepStarted
 from .step import Plan
 
@@ -61,6 +61,10 @@ class Journal:
         who = operator()
         try:
             self._append("start", task=task, cluster=cluster, who=who, pid=os.getpid(), arguments=arguments)
+        except BlockingIOError as error:
+            raise Failed(
+                f"{self._path}: cannot write the journal: {error.strerror}", "end it, or let it go on"
+            ) from error
         except OSError as error:
             raise UsageError(
                 f"{self._path}: cannot write the journal: {error.strerror}",
@@ -127,7 +131,7 @@ def _hold(descriptor: int, patience: float) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             if time.monotonic() > end:
-                raise OSError(
+                raise BlockingIOError(
                     error.errno, "another run holds it and does not go on; `fuser` names it"
                 ) from None
             time.sleep(0.02)

@@ -36,9 +36,12 @@ def lint(
     def one(host: Host) -> Finding:
         try:
             text = _unit(cluster, generation, facts[host.name])
-            host.run(units.lint(f"{cluster.paths.bin}/etcd", service.LINES), text)
+            said = host.run(units.lint(f"{cluster.paths.bin}/etcd", service.LINES), text).text
         except (CommandFailed, TimedOut) as problem:
             return _judged(host.name, problem)
+        if said.strip():
+            told = "; ".join(said.split("\n")).rstrip("; ")
+            return Finding(host.name, "unit", Result.WARN, f"systemd ignores lines of a drop-in: {told}")
         return Finding(host.name, "unit", Result.PASS, "systemd has nothing to say against it")
 
     able = {

@@ -205,7 +205,7 @@ class Fenced:
 def taken(host: str, text: str) -> Problem:
     """Name the holder, if the lock file tells of him."""
     described, _, process = text.strip().partition("\n")
-    free = f"`sudo kill {process}` on {host} frees the lock"
+    free = f"`sudo kill {process}` on {host} frees the lock there, and the next run names the other hosts"
     if not process.isdigit():
         free = f"{_FIND} on {host} shows which process has the lock"
     hint = f"wait for that run to end. If its laptop is gone for good, {free}"

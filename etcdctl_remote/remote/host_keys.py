@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import os
 import re
+import shlex
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -211,12 +212,12 @@ def unknown(offered: OfferedKey, server: Endpoint, host: str) -> HostKeyRefused:
     """Say what was offered, where we looked, and the ways to trust it."""
     files = ", ".join(str(file) for file in server.known_hosts)
     folder = server.known_hosts[0].parent
-    make = "" if folder.is_dir() else f"mkdir -p -m 700 {folder} && "
+    make = "" if folder.is_dir() else f"mkdir -p -m 700 {shlex.quote(str(folder))} && "
     return HostKeyRefused(
         f"{host}: the host key of {server} is unknown: it offers {offered.kind} {offered.fingerprint}; "
         f"{server.key_name} is not in {files}",
         "compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the host's own console, then "
-        f"`{make}ssh-keyscan -p {server.port} {server.host} >> {server.known_hosts[0]}` "
+        f"`{make}ssh-keyscan -p {server.port} {server.host} >> {shlex.quote(str(server.known_hosts[0]))}` "
         f"or log in once with `{server.by_hand}`; "
         "or let new keys be noted at first sight: `ssh: {host_keys: accept-new}`",
     )

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from ..errors import CommandFailed, ConnectionLost, Locked, Problem, gather
+from ..errors import CommandFailed, ConnectionLost, Locked, Problem, UsageError, gather
 from .fence import BUSY, LOOK, TAKEN, Beside, Fence, Fenced, Terms, listed, still_busy, taken
 from .fleet import Fleet
 from .host import Command, Held, Host
@@ -188,6 +188,11 @@ def _take(lock: Lock, host: Host, tell: Callable[[str], None]) -> None:
             return
         except CommandFailed as error:
             if error.exit_status == TAKEN:
+                if fence.holder in error.stderr:
+                    raise UsageError(
+                        f"{host.name}: this run has its lock already: another node of the inventory is the same host",
+                        "give each node its own host: see `address` and `host`",
+                    ) from error
                 raise taken(host.name, error.stderr) from error
             if error.exit_status != BUSY:
                 raise

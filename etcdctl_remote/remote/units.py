@@ -49,6 +49,10 @@ cat >"$place/$3" || exit 1
 set -- "$1" "$2" "$place/$3"
 """
     + _LINT
+    + r"""
+printf '%s\n' "$said" | grep -F -- "/${3##*/}.d/" | grep ignoring
+exit 0
+"""
 )
 
 
@@ -101,7 +105,10 @@ def replace_unit(may_be_ignored: Sequence[str] = (), unit: str = UNIT) -> Around
 
 
 def lint(program: str, may_be_ignored: Sequence[str] = (), unit: str = UNIT) -> Command:
-    """Lint a unit, given on standard input, as its write would; its `program` need not be there yet."""
+    """Lint a unit, given on standard input, as its write would; its `program` need not be there yet.
+
+    What systemd would ignore in a drop-in, which is the operator's, is told on standard output.
+    """
     args = (program, "\n".join(may_be_ignored), unit)
     return Command(_TRY, args, about=f"lint {unit}", timeout=30)
 

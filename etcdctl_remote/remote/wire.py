@@ -84,7 +84,12 @@ def not_connected(error: Exception, server: Endpoint, host: str) -> Unreachable:
     }
     hint = next((text for kind, text in hints.items() if isinstance(error, kind)), "see that the host is up")
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    if "protocol banner" in reason or isinstance(error, (EOFError, ConnectionResetError)):
+    if server.proxy_command:
+        reason, hint = (
+            f"ProxyCommand gave no connection ({reason})",
+            f"try it by hand: `{server.proxy_command}`",
+        )
+    elif "protocol banner" in reason or isinstance(error, (EOFError, ConnectionResetError)):
         reason = "TCP is accepted, and then closed before sshd greets"
         hint = "see `journalctl -u ssh -u sshd` there (MaxStartups, PerSourcePenalties), and `ssh.port`"
     if "protocol version" in reason:

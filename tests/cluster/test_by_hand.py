@@ -30,6 +30,8 @@ mv /var/lib/etcd /var/lib/etcd.before
 chown -R etcd:etcd /var/lib/etcd
 """
 
+UNGUARDED = r"""mkdir -p /etc/systemd/system/etcd.service.d
+printf '[Service]\nExecStartPost=\\\n\n' >'/etc/systemd/system/etcd.service.d/my own.conf'"""
 EDIT = """sed -i s/--pre-vote=true/--pre-vote=false/ /etc/systemd/system/etcd.service
 systemctl daemon-reload; systemctl restart etcd"""
 RUNNING = 'tr "\\0" "\\n" </proc/$(systemctl show -P MainPID etcd)/cmdline'
@@ -63,6 +65,13 @@ def test_by_hand(lab_factory: drive.Factory, programs: Callable[[str], Path]) ->
 
     _restored(lab)
 
+    _programs_and_keys_gone(lab)
+    execute(node, UNGUARDED)
+    for task in ("deploy", "plan"):
+        done = drive.fails(lab, 4, "nothing was changed", task=task)
+        drive.tells(done, "n1:", "my own.conf:ExecStartPost=")
+    execute(node, "rm -r /etc/systemd/system/etcd.service.d; systemctl daemon-reload")
+
     execute(node, "systemctl stop etcd; rm /etc/systemd/system/etcd.service; systemctl mask etcd 2>&1")
     for task in ("deploy", "start"):
         drive.tells(drive.fails(lab, 4, task=task), "n1:", "etcd.service is masked", "systemctl unmask etcd")
@@ -75,6 +84,21 @@ def test_by_hand(lab_factory: drive.Factory, programs: Callable[[str], Path]) ->
     assert done.code == 4, done
     drive.tells(done, "n1:", "paths.config is /etc/etcd there", "paths.bin is /usr/local/bin there")
     assert drive.get(node, "kept") == "yes"
+
+
+def _programs_and_keys_gone(lab: Lab) -> None:
+    """The member serves on and would not start again: nobody is told to restart it, and deploy mends it."""
+    (node,) = lab.nodes
+    running = drive.pids(lab)
+    for aside in (f"/opt/etcd/v{NEWER}", "/etc/etcd/pki"):
+        execute(node, 'mv "$1" "$1.aside"', aside)
+        (advice,) = [line for line in drive.document(lab, "status")["advice"] if line.startswith("n1 ")]
+        assert "do not restart it" in advice
+        assert "`deploy` puts back" in advice
+        drive.deploy(lab)
+        assert drive.pids(lab) == running
+        drive.must(lab, "health")
+    execute(node, "rm -r /opt/etcd/*.aside /etc/etcd/pki.aside")
 
 
 def _restored(lab: Lab) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from etcdctl_remote.errors import ConnectionLost, Refused
+from etcdctl_remote.errors import ConnectionLost, Refused, UsageError
 from etcdctl_remote.remote import lock as locks
 from etcdctl_remote.remote.host import Command, Host
 from etcdctl_remote.remote.lock import beside, hold
@@ -50,6 +50,14 @@ def test_second_run_is_told_who_holds_it(server: Sshd, connect: Connect) -> None
     assert not lock.alive()
     with hold(theirs, "bob@desk", "deploy", SINCE, each_own(server)) as lock:
         assert lock.alive()
+
+
+def test_two_nodes_that_are_one_host_are_told(server: Sshd, connect: Connect) -> None:
+    """The run meets its own lock: that is a mistake of the inventory, and nobody else is blamed."""
+    with pytest.raises(UsageError, match="another node of the inventory is the same host") as caught:
+        hold(connect(server, "n1", "n2"), "ann", "deploy", SINCE, each_own(server)).__enter__()
+    assert caught.value.host == "n2"
+    take_within(3, server, connect)
 
 
 def test_the_named_process_frees_the_lock(server: Sshd, connect: Connect) -> None:

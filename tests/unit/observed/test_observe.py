@@ -60,7 +60,7 @@ def test_a_deployed_member() -> None:
     """Everything that decides, from one answer."""
     found = seen("deployed")
     assert found.unit == UnitState(
-        "active", "running", "enabled", UNIT_PATH, False, (), "success", 445, DIGEST, "/opt/etcd/v3.6.14/etcd"
+        "active", "running", "enabled", UNIT_PATH, False, "success", 445, DIGEST, "/opt/etcd/v3.6.14/etcd"
     )
     assert (found.arch, found.user_exists, found.releases) == ("amd64", True, frozenset({"3.6.14"}))
     assert (found.data, found.wal, found.dropins_hash) == (Data.MEMBER, Data.ABSENT, "")
@@ -81,6 +81,19 @@ def test_the_command_line_of_a_process() -> None:
     for emulator in ("/usr/bin/qemu-aarch64-static", f"/usr/libexec/qemu-binfmt/aarch64-binfmt-P\n{program}"):
         emulated = f"\n@@flags\n{emulator}\n{program}\n--name=n1\n--wal-dir=/wal/etcd\n"
         assert parse("n1", emulated).unit.flags == ("--name=n1", "--wal-dir=/wal/etcd")
+
+
+def test_drop_ins_keep_their_names() -> None:
+    """Blanks in a path are part of it, those around a key are not."""
+    path = "/etc/systemd/system/etcd.service.d/my own.conf"
+    found = parse(
+        "n1", f"\n@@dropins\nabc  {path}\n@@emptied\n{path}:  ExecStartPost =\n@@missing\n/b/etcd\n"
+    )
+    assert (found.dropins, found.emptied, found.missing) == (
+        (path,),
+        (f"{path}:ExecStartPost=",),
+        ("/b/etcd",),
+    )
 
 
 def test_the_paths_of_a_deployed_member() -> None:

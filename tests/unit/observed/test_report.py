@@ -119,7 +119,7 @@ def test_a_member_that_hangs_is_no_tasks_business() -> None:
     assert (report.tolerates, report.members[2].error) == (0, "context deadline exceeded")
     assert report.advice == (
         "n3 runs and does not serve: context deadline exceeded; see `logs --node n3` and `check`, then "
-        "`sudo systemctl restart etcd` there (the others keep the quorum): no task restarts what runs as wanted",
+        "`sudo systemctl restart --no-block etcd` there (the others keep the quorum): no task restarts what runs as wanted",
     )
     alone = replace(host("n3", None, leader=0), members_error="no leader")
     assert seen({**healthy(), "n3": alone}).advice[0].startswith("n3 runs and does not serve: no leader; see")

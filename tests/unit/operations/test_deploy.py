@@ -293,7 +293,7 @@ def test_a_changed_dropin_is_taken_into_account(tmp_path: Path) -> None:
     now = deployed(want).observe()
     n1 = now.hosts["n1"]
     mine = "/etc/systemd/system/etcd.service.d/mine.conf"
-    n1 = replace(n1, dropins_hash="abc", unit=replace(n1.unit, dropins=(mine,)))
+    n1 = replace(n1, dropins_hash="abc", dropins=(mine,))
     now = replace(now, hosts={**now.hosts, "n1": n1})
     todo = plan(want, now)
     assert restarts(todo) == ["n1"]

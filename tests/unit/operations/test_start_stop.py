@@ -309,6 +309,11 @@ def test_who_never_had_etcd_or_does_not_tell_is_left_out(tmp_path: Path) -> None
     for host, why in (
         (HostState("n2"), "etcd is not installed there, and /var/lib/etcd is absent: `deploy`"),
         (replace(stopped, data=Data.UNKNOWN), "what its data directory holds is unknown: look there"),
+        (
+            replace(stopped, data=Data.ABSENT, marker=None),
+            "etcd was never ready there, and /var/lib/etcd is absent",
+        ),
+        (replace(stopped, missing=("/b/etcd",)), "it would not start: /b/etcd is gone; `deploy` puts back"),
         (replace(stopped, unit=UnitState(enabled="masked")), "etcd.service is masked there"),
     ):
         todo = plan_start(want.cluster, replace(now, hosts={**now.hosts, "n2": host}))

@@ -9,6 +9,7 @@ that starts as `new` a second time has forgotten its votes, which fails the test
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -355,6 +356,7 @@ class WorldFleet:
 
     def __init__(self, order: Callable[[Collection[str]], Sequence[str]] = sorted) -> None:
         self.order = order
+        self.stopping = threading.Event()
 
     def each(
         self, work: Callable[[Any], Any], hosts: Collection[str] = (), doing: str = ""

@@ -390,15 +390,7 @@ SYSTEMD: list[tuple[str, Sequence[str], str, str]] = [
     ),
     ("killed", ["etcd.service: Main process exited, code=killed, status=9/KILL"], "SIGKILL", "dmesg"),
     ("oom", ["etcd.service: Failed with result 'oom-kill'."], "out of memory", "more memory"),
-    (
-        "start timeout",
-        [
-            "etcd.service: start operation timed out. Terminating.",
-            "etcd.service: Failed with result 'timeout'.",
-        ],
-        "before it was ready",
-        "TimeoutStartSec",
-    ),
+    ("late", ["etcd.service: start operation timed out. Terminating."], "it was ready", "TimeoutStart"),
     (
         "filter",
         ["etcd.service: Main process exited, code=killed, status=31/SYS"],

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from etcdctl_remote.plan.events import (
     StageStarted,
     StepDone,
     StepFailed,
+    StepStarted,
     Transferred,
     Waiting,
     broadcast,
@@ -191,6 +193,43 @@ def test_an_observation_of_two_seconds_is_fresh() -> None:
     scene = Scene(takes=FRESH)
     scene.run(Stage("restart", (Do("n1", "restart"),), gate=OPEN))
     assert scene.observations == 1
+
+
+def slow_to_write(scene: Scene) -> None:
+    """Have the journal keep us waiting when it is told that a step starts: once."""
+    tell = scene.told.append
+
+    def told(event: Event) -> None:
+        tell(event)
+        if isinstance(event, StepStarted) and scene.time() < 1005:
+            scene.time.sleep(5)
+
+    scene.told = Slow(told)
+
+
+class Slow(list[Event]):
+    """A list whose `append` is somebody else's."""
+
+    def __init__(self, append: Callable[[Event], None]) -> None:
+        super().__init__()
+        self.append = append  # type: ignore[method-assign]
+
+
+def test_a_gate_that_grew_old_is_asked_again_before_the_step() -> None:
+    """The journal may wait for its disk or for another run; meanwhile a member may have died."""
+    for later, steps in ((OPEN, ["restart"]), (CLOSED, [])):
+        scene, ran = Scene(), list[str]()
+        gate: Gate = lambda now, later=later: later(now) if now.taken_at > 1000 else None  # type: ignore[misc]  # noqa: E731
+        slow_to_write(scene)
+        step = Do("n1", "restart", lambda host, progress, ran=ran: ran.append("restart"))  # type: ignore[misc]
+        stage = Stage("restart", (step,), gate=gate)
+        if later is OPEN:
+            scene.run(stage)
+            assert scene.observations == 2
+        else:
+            with pytest.raises(Refused, match="restart: not now"):
+                scene.run(stage)
+        assert ran == steps
 
 
 def test_one_slow_answer_gets_a_second_chance() -> None:

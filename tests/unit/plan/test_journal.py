@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from etcdctl_remote.errors import UsageError
+from etcdctl_remote.errors import Failed, UsageError
 from etcdctl_remote.observed.state import ClusterState
 from etcdctl_remote.plan import journal as module
 from etcdctl_remote.plan.events import StageStarted, StepDone, StepFailed, StepStarted, Transferred, Waiting
@@ -229,7 +229,7 @@ def test_a_run_that_stopped_in_mid_line_is_waited_for_once(
     journal.start("deploy", "demo", {})
     with path.open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(UsageError, match="cannot write the journal: another run holds it"):
+        with pytest.raises(Failed, match="cannot write the journal: another run holds it"):
             Journal(path).start("deploy", "demo", {})
         for _ in range(2):
             journal(StepDone("n1", "step", 1.0))

@@ -51,13 +51,14 @@ class Linting:
     status: int = 0
     name: str = "n1"
     given: list[bytes] = field(default_factory=list)
+    told: str = ""
 
     def run(self, command: host.Command, stdin: bytes = b"") -> host.Result:
         self.given.append(stdin)
         assert command.writes
         if self.status:
             raise CommandFailed(self.name, command.about, self.status, self.said)
-        return host.Result(0, b"", b"")
+        return host.Result(0, self.told.encode(), b"")
 
 
 def linted(there: Linting, facts: Facts | None = None) -> list[Finding]:
@@ -71,6 +72,13 @@ def test_the_whole_unit_is_given_and_passes() -> None:
     assert (found.node, found.check, found.result) == ("n1", "unit", Result.PASS)
     assert b"--name=n1" in there.given[0]
     assert b"[Install]" in there.given[0]
+
+
+def test_what_systemd_ignores_in_a_drop_in_is_a_warning() -> None:
+    """The file is the operator's: it is told, and left alone."""
+    line = "/etc/systemd/system/etcd.service.d/z.conf:2: Unknown key 'Foo', ignoring."
+    (found,) = linted(Linting(told=f"{line}\n"))
+    assert (found.result, found.message) == (Result.WARN, f"systemd ignores lines of a drop-in: {line}")
 
 
 def test_what_systemd_complains_of_fails_with_the_way_out() -> None:
@@ -127,4 +135,5 @@ def test_a_program_that_is_not_there_yet_is_no_complaint(
     assert done.returncode == (units.MISFIT if refused else 0)
     assert refused in done.stderr
     assert bool(done.stderr) == bool(refused)
+    assert ("z.conf:2: Unknown key" in done.stdout) == ("z.conf" in said), "an operator's own line is told"
     assert list(run.iterdir()) == []
