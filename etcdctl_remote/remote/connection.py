@@ -32,6 +32,9 @@ ATTEMPTS = 4
 """Tries to connect while sshd drops connections at random (MaxStartups)."""
 SESSION_WAIT = 30.0
 """Seconds to wait while a server has as many sessions open as it allows (MaxSessions)."""
+UNTOLD = "Unable to open channel."
+"""What paramiko says of a channel that was refused, where another thread has taken the reason: a
+transport keeps one at a time (`Transport.get_exception`). Trying again gives a reason of its own."""
 KEX_FIRST = ("curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
 CIPHERS_FIRST = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com")
 """Authenticated, and with AES-NI the cheapest in CPU of all that OpenSSH offers by default."""
@@ -117,11 +120,22 @@ class Link:
                         "see MaxSessions in its sshd_config",
                     ) from error
             except (OSError, EOFError, paramiko.SSHException) as error:
-                raise self.broken(str(error)) from error
+                if str(error) != UNTOLD or not self.alive or time.monotonic() > end:
+                    raise self.broken(str(error)) from error
             pause(0.05)
 
     def dial(self, address: str, port: int, timeout: float) -> paramiko.Channel:
         """Connect from the host to an address; OSError if that fails, ConnectionLost if the link does."""
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                return self._dial(address, port, timeout)
+            except TimeoutError as error:
+                if UNTOLD not in str(error) or time.monotonic() > end:
+                    raise
+            pause(0.05)
+
+    def _dial(self, address: str, port: int, timeout: float) -> paramiko.Channel:
         try:
             return self.transport.open_channel(
                 "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=timeout

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from etcdctl_remote.errors import CommandFailed, ConnectionLost, LoginFailed, Refused, TimedOut
@@ -261,6 +262,28 @@ def test_login_shell_that_refuses(start: Start, connect: Connect) -> None:
     server = start("nologin", "ForceCommand echo This account is not available; exit 1")
     with pytest.raises(LoginFailed, match="This account is not available"):
         connect(server).hosts["n1"].run(command("true"))
+
+
+def test_a_refusal_whose_reason_another_thread_took_is_tried_again(
+    host: SshHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two channels are refused at once, and paramiko tells one thread only why."""
+    transport = host.link.transport
+    for name in ("open_session", "open_channel"):
+        really, refused = getattr(transport, name), [paramiko.SSHException("Unable to open channel.")]
+
+        def once(*args: object, really=really, refused=refused, **more: object) -> object:  # type: ignore[no-untyped-def]
+            if refused:
+                raise refused.pop()
+            return really(*args, **more)
+
+        monkeypatch.setattr(transport, name, once)
+        if name == "open_session":
+            assert host.run(command("echo here")).text == "here\n"
+        else:
+            host.dial("127.0.0.1", host.link.server.port, 5.0).close()
+        assert refused == []
+        monkeypatch.undo()
 
 
 def test_many_commands_at_once_on_one_connection(host: SshHost) -> None:
