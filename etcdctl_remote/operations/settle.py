@@ -30,11 +30,12 @@ def settled(look: Callable[[], ClusterState], nodes: int) -> ClusterState:
 
 
 def _moves(now: ClusterState, nodes: int) -> bool:
-    """Whether a leader, a log or an answer may come any moment."""
+    """Whether a leader, a log or an answer may come any moment; whoever lacks the means gives none."""
     if any(map(_begins, now.hosts.values())):
         return True
-    running = sum(host.unit.running for host in now.hosts.values())
-    return bool(silent(now)) if now.has_quorum else running >= quorum(nodes)
+    running = sum(host.unit.running and not host.missing for host in now.hosts.values())
+    waited = [name for name in silent(now) if not now.hosts[name].missing]
+    return bool(waited) if now.has_quorum else running >= quorum(nodes)
 
 
 def _begins(host: HostState) -> bool:

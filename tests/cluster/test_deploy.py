@@ -20,6 +20,9 @@ from . import drive
 pytestmark = pytest.mark.cluster
 
 UNIT = "/etc/systemd/system/etcd.service"
+NOT_WRITTEN_YET = ("failed to update storage version", "missing term information")
+"""A member of 3.6 that is so new that no entry was committed to its disk calls that an error, and tries
+again 5 s later (server/storage/schema/schema.go, `UnsafeDetectSchemaVersion`)."""
 HEALTHY = r"https://{address}:2379 is healthy: successfully committed proposal: took = [0-9.]+(µs|ms|s)"
 TOP = {"cluster", "cluster_id", "version", "leader", "tolerates", "members"}
 MEMBER = {
@@ -187,7 +190,8 @@ def test_etcd_knows_everything_we_tell_it(cluster: Cluster) -> None:
         assert "unrecognized environment" not in journal.lower()
         assert "is deprecated" not in journal, journal
         assert '"level":"info"' in journal, "the words below are how it says it"
-        assert re.findall(r'.*"level":"(?:error|dpanic|panic|fatal)".*', journal) == []
+        grave = re.findall(r'.*"level":"(?:error|dpanic|panic|fatal)".*', journal)
+        assert [line for line in grave if not all(word in line for word in NOT_WRITTEN_YET)] == []
 
 
 def test_rights_on_the_node(cluster: Cluster) -> None:

@@ -56,6 +56,14 @@ def test_what_stands_still_is_taken_at_once(now: ClusterState) -> None:
         assert looks(still, now) == (still, 1)
 
 
+def test_who_lacks_the_means_to_answer_is_not_waited_for(now: ClusterState) -> None:
+    """A member whose programs were removed tells nothing until they are put back, alone or among others."""
+    gone = changed(silent(now, "n3"), "n3", missing=("/usr/local/bin/etcdctl",))
+    assert looks(gone, gone) == (gone, 1)
+    all_gone = changed(silent(now, *now.hosts), *now.hosts, missing=("/usr/local/bin/etcdctl",))
+    assert looks(all_gone, all_gone) == (all_gone, 1)
+
+
 def test_who_stays_silent_is_not_waited_for_for_ever(
     now: ClusterState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
