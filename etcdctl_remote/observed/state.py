@@ -160,6 +160,27 @@ _DENIAL = re.compile(r"etcdserver: (user name not found|user name is empty|permi
 
 
 @dataclass(frozen=True)
+class Served:
+    """What one port of a member shows to a new TLS connection."""
+
+    certificate: bytes = b""
+    """PEM of the leaf; empty if none was seen."""
+    accepted: bool = False
+    """Whether it took the certificate we showed, and answered."""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A member seen through new connections."""
+
+    client: Served
+    peer: Served
+    links: frozenset[int] | None = None
+    """Ids of the peers to which its links stand, from its metrics; None if it does not tell."""
+
+
+@dataclass(frozen=True)
 class HostState:
     """Everything one round trip to a host tells."""
 
@@ -194,6 +215,8 @@ class HostState:
     members_error: str = ""
     listed_by: tuple[int, int] | None = None
     """The cluster id and the member id of whoever gave that list."""
+    wire: Wire | None = None
+    """None: nobody dialled."""
 
     @property
     def denied(self) -> Mapping[str, str]:

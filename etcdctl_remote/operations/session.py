@@ -6,8 +6,8 @@ An operation never learns how these were made: see `etcdctl_remote.session`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,17 +79,26 @@ class Session:
             formed = Formed(next(iter(now.cluster_ids)), datetime.now(UTC))
             Store.beside(self.cluster).remember(generation.token, formed)
 
-    def observe(self, paths: Mapping[str, Sequence[str]] | None = None) -> ClusterState:
+    def observe(
+        self, paths: Mapping[str, Sequence[str]] | None = None, dials: Collection[str] = ()
+    ) -> ClusterState:
         """Observe every connected host at once; a host that fails to answer is unreachable.
 
-        `paths` names the paths whose state is wanted, by node.
+        `paths` names the paths whose state is wanted, by node; `dials` the nodes whose ports are
+        dialled anew, with the certificates this laptop holds.
         """
         began = clock()
         asked = paths or {}
+        held = self.held() if dials else None
 
         def ask(host: Host) -> HostState:
             question = Question(self.cluster.node(host.name), tuple(asked.get(host.name, ())))
-            return observe(self.cluster, question, host)
+            seen = observe(self.cluster, question, host)
+            if held is None or host.name not in dials:
+                return seen
+            from ..observed.wire import look
+
+            return replace(seen, wire=look(self.cluster, held, host))
 
         answers = self.fleet.spread(self.fleet.hosts, ask)
         bugs = {
@@ -113,7 +122,9 @@ class Session:
 
         if self.journal:
             self.journal.plan(plan)
-        Executor(self.fleet, self.observe, tell, self.explain, self.still_ours).execute(plan)
+        Executor(
+            self.fleet, lambda dials: self.observe(dials=dials), tell, self.explain, self.still_ours
+        ).execute(plan)
 
     def explain(self, now: ClusterState, reason: str) -> Problem:
         """Read the journals of members that do not serve, and say what stands there."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from ..errors import Problem, Refused, TimedOut, Unreachable
@@ -36,7 +36,8 @@ class Executor:
     """What running a plan needs: the hosts, a way to observe them, somebody to tell."""
 
     fleet: Fleet
-    observe: Callable[[], ClusterState]
+    observe: Callable[[Collection[str]], ClusterState]
+    """Looks at all hosts, and dials the ports of the nodes that are named."""
     tell: Listener
     explain: Callable[[ClusterState, str], Problem] = lambda now, reason: TimedOut(reason)
     """Turns "this did not come true in time" into an error that says why."""
@@ -77,7 +78,7 @@ class Executor:
 
     def _asked(self, gate: Gate) -> tuple[ClusterState, str | None]:
         """Say why a gate is closed by what is seen now; what was seen too slowly opens none."""
-        now = self.observe()
+        now = self.observe(())
         reason = gate(now)
         if reason is None and self.clock() - now.taken_at > FRESH:
             reason = f"the hosts took more than {FRESH:g} s to answer, and a stale answer decides nothing"
@@ -118,7 +119,7 @@ class Executor:
         end = self.clock() + stage.deadline
         gone: dict[str, float] = {}
         while True:
-            now = self.observe()
+            now = self.observe(stage.dials)
             reason = gate(now)
             if reason is None:
                 return

@@ -46,6 +46,8 @@ class Stage:
     """Awaited after the last step: the stage is done once it holds."""
     deadline: float = 120.0
     """Seconds to wait for `until`."""
+    dials: tuple[str, ...] = ()
+    """Nodes whose ports are dialled anew for `until`: it says what they show on the wire."""
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..errors import Problem
+from ..observed.tls import Contexts, answer
 from ..remote.host import Command, Held, Host, Listener, Tunnel
 from .facts import Facts
-from .tls import Contexts, answer
 
 LIFE = 30
 """Seconds after which the listeners end by themselves, whatever became of us."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from ..desired.model import ClusterSpec
 from ..errors import Problem
+from ..observed.tls import Contexts, call, contexts
 from ..pki.generation import Generation
 from ..pki.profiles import Address, Kind
 from ..remote.fleet import Fleet
@@ -25,7 +26,6 @@ from .byhand import look_again
 from .doors import TLS_SECONDS, Doors, open_doors
 from .facts import Facts
 from .sockets import End, Socket, Source, as_address
-from .tls import Contexts, call, contexts
 from .ways import DIAL_SECONDS, Trial, Way, ways
 
 _TABLES = r'cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -E "$1"; exit 0'

@@ -104,7 +104,7 @@ def test_a_step_is_on_disk_before_it_runs(tmp_path: Path) -> None:
 
     steps = (Do("n1", "first"), Do("n1", "look", look), Do("n1", "later"))
     fleet = Fleet({"n1": Named("n1")})  # type: ignore[dict-item]
-    Executor(fleet, lambda: ClusterState({}), Journal(path)).execute(Plan("p", (Stage("s", steps),)))
+    Executor(fleet, lambda dials: ClusterState({}), Journal(path)).execute(Plan("p", (Stage("s", steps),)))
     assert found == ["stage ", "step first", "done first", "step look"]
 
 
@@ -208,7 +208,7 @@ def test_threads_write_whole_lines(tmp_path: Path) -> None:
         Do(f"n{host}", f"{number}", lambda h, p: time.sleep(0)) for number in range(15) for host in range(6)
     )
     fleet = Fleet({f"n{host}": Named(f"n{host}") for host in range(6)})  # type: ignore[misc]
-    Executor(fleet, lambda: ClusterState({}), journal).execute(Plan("p", (Stage("s", steps),)))
+    Executor(fleet, lambda dials: ClusterState({}), journal).execute(Plan("p", (Stage("s", steps),)))
     assert sum(entry["event"] == "done" for entry in entries(path)) == 90
 
 

@@ -133,7 +133,7 @@ def test_a_run_that_fails(place: Path, drawn: bytes) -> None:
     journal.start("deploy", "demo", {})
     journal.plan(plan)
     with pytest.raises(CommandFailed) as caught:
-        Executor(Fleet({"n1": host}), lambda: ClusterState({}), tell).execute(plan)  # type: ignore[dict-item]
+        Executor(Fleet({"n1": host}), lambda dials: ClusterState({}), tell).execute(plan)  # type: ignore[dict-item]
     journal.end(1, str(caught.value))
     assert any(secret in data for data in host.inputs if isinstance(data, bytes))
     both = gather({"n1": caught.value, "n2": caught.value}, "write")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from etcdctl_remote.observed.tls import Contexts
 from etcdctl_remote.preflight.doors import open_doors
 from etcdctl_remote.preflight.facts import Facts
-from etcdctl_remote.preflight.tls import Contexts
 from etcdctl_remote.remote.host import Command
 
 from .wish import deployed, fresh

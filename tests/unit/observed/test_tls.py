@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from etcdctl_remote.observed.tls import Stream, answer, call, contexts
 from etcdctl_remote.pki.store import Store
-from etcdctl_remote.preflight.tls import Stream, answer, call, contexts
 from etcdctl_remote.remote.tunnels import SshTunnel
 
-from .wish import NOW, certificates, cluster
+from ..preflight.wish import NOW, certificates, cluster
 
 ROLES = contexts(certificates(), ["n1", "n2"])
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from ..pki.authority import Credential
 from ..pki.generation import Generation
 from ..remote.host import Tunnel
 from ..secret import Secret
@@ -62,6 +63,18 @@ def _context(protocol: int, files: Mapping[str, bytes | Secret], stem: str, ca: 
     return context
 
 
+def offering(own: Credential) -> ssl.SSLContext:
+    """Be a client that shows `own` and takes any certificate: for looking at what is served."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    with _file(own.certificate_pem + own.key_pem.reveal) as pair:
+        context.load_cert_chain(pair)
+    return context
+
+
 @contextmanager
 def _file(content: bytes) -> Iterator[Path]:
     """Name a file with this content: the ssl module reads keys from files only.
@@ -100,6 +113,11 @@ class Stream:
         """Make the handshake, our own checks of the other side's certificate included."""
         self._pump(self._tls.do_handshake)
 
+    @property
+    def certificate(self) -> bytes | None:
+        """The other side's certificate (DER), once the handshake is made."""
+        return self._tls.getpeercert(binary_form=True)
+
     def send(self, data: bytes) -> None:
         """Send all of a short message."""
         self._pump(lambda: self._tls.write(data))
@@ -110,7 +128,7 @@ class Stream:
         In TLS 1.3 it is only here that a client learns whether the server took its certificate.
         """
         try:
-            return self._pump(lambda: self._tls.read(4096))
+            return self._pump(lambda: self._tls.read(1 << 14))
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
 

@@ -1,0 +1,86 @@
+"""What members show on the wire: a new TLS connection to each port, dialled from the member's own host.
+
+Files on a disk say what will be shown; only a connection says what is. The served certificate is
+taken as it comes and judged afterwards, so that an expired or a wrong one can be named.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+
+from ..desired.model import ClusterSpec
+from ..pki.authority import Credential
+from ..pki.generation import Generation
+from ..pki.profiles import Kind
+from ..remote.host import Host
+from .state import Served, Wire
+from .tls import Stream, offering
+
+DIAL_SECONDS = 3.0
+"""Seconds for the connection, and again for the handshake: all is on one host."""
+
+_LIMIT = 8 << 20
+_ACTIVE = re.compile(r'^etcd_network_active_peers\{Local="\w+",Remote="(\w+)"\} (\d+)', re.M)
+_REQUEST = "GET {path} HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n"
+
+
+def look(cluster: ClusterSpec, generation: Generation, host: Host) -> Wire:
+    """Dial both ports of a member with the certificates the laptop holds for its node.
+
+    Never raises: what could not be seen says why.
+    """
+    node = cluster.node(host.name)
+    client, text = shown(
+        host, node.bind, cluster.ports.client, generation.credential(node.name, Kind.CLIENT), "/metrics"
+    )
+    peer, _ = shown(
+        host, node.bind, cluster.ports.peer, generation.credential(node.name, Kind.PEER), "/version"
+    )
+    return Wire(client, peer, active_peers(text))
+
+
+def shown(host: Host, address: str, port: int, own: Credential, path: str) -> tuple[Served, str]:
+    """Dial a port from `host` with the certificate `own`: what it shows, and what it answers to a GET.
+
+    A server that refuses `own` shows its certificate all the same: in TLS 1.3 it comes first.
+    """
+    pem, text, error = b"", "", ""
+    try:
+        tunnel = host.dial(address, port, DIAL_SECONDS)
+    except OSError as failure:
+        return Served(error=str(failure.strerror or failure) or type(failure).__name__), ""
+    try:
+        stream = Stream(tunnel, offering(own), address, DIAL_SECONDS)
+        stream.handshake()
+        pem = ssl.DER_cert_to_PEM_cert(stream.certificate or b"").encode()
+        stream.send(_REQUEST.format(path=path).encode())
+        text = _answer(stream)
+    except ssl.SSLError as failure:
+        error = (failure.reason or str(failure)).lower().replace("_", " ")
+    except (OSError, EOFError) as failure:
+        error = str(failure) or "the connection was closed"
+    finally:
+        with suppress(OSError, EOFError):
+            tunnel.close()
+    accepted = text.startswith("HTTP/1.")
+    return Served(pem, accepted, error or ("" if accepted else "closed without an answer")), text
+
+
+def _answer(stream: Stream) -> str:
+    """Read an HTTP answer to its end."""
+    parts, size = [], 0
+    while (data := stream.receive()) and size < _LIMIT:
+        parts.append(data)
+        size += len(data)
+    return b"".join(parts).decode("utf-8", "replace")
+
+
+def active_peers(metrics: str) -> frozenset[int] | None:
+    """Read from a member's metrics to which peers its links stand; None if it does not tell."""
+    found: Mapping[str, str] = dict(_ACTIVE.findall(metrics))
+    if not metrics or "etcd_server_id" not in metrics:
+        return None
+    return frozenset(int(peer, 16) for peer, active in found.items() if active != "0")
