@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ..secret import Secret
-from .authority import USAGES, Authority, load_key, plain_name
+from .authority import USAGES, Authority, issued, load_key, plain_name
 from .profiles import Profile, Usage
 
 _ECDSA: Mapping[str, str] = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384"}
@@ -111,6 +111,21 @@ def key_matches(certificate: x509.Certificate, key: Secret) -> bool:
         return load_key(key).public_key() == certificate.public_key()
     except TypeError as error:  # encrypted
         raise ValueError(str(error)) from error
+
+
+def signed_by(leaf: x509.Certificate, chain: bytes, bundle: bytes) -> bool:
+    """Whether a CA of `bundle` (PEM) signed `leaf`, by way of the certificates in `chain` (PEM) or directly."""
+    trusted = x509.load_pem_x509_certificates(bundle)
+    between = x509.load_pem_x509_certificates(chain)
+    at = leaf
+    for _ in range(len(between) + 1):
+        if any(issued(at, root) for root in trusted):
+            return True
+        above = next((one for one in between if one != at and issued(at, one)), None)
+        if above is None:
+            return False
+        at = above
+    return False
 
 
 def is_ca(certificate: x509.Certificate) -> bool:
