@@ -11,6 +11,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from . import tasks_certs
 from .command import command, inventory_path
 from .errors import UsageError
 from .running import Asked, change, consent_on, look, screen, show_plan, ways_on
@@ -333,6 +334,7 @@ def _broken(out: Output) -> Callable[[str, Exception], None]:
 namespace = Collection("etcdctl_remote")
 for _task in (init, check, plan, deploy, health, status, etcdctl, logs, start, stop, destroy, audit):
     namespace.add_task(_task)
+namespace.add_collection(tasks_certs.namespace)
 _lab = Collection("lab")
 _lab.add_task(lab_up, name="up")
 _lab.add_task(lab_list, name="list")

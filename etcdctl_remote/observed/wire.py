@@ -27,25 +27,23 @@ _ACTIVE = re.compile(r'^etcd_network_active_peers\{Local="\w+",Remote="(\w+)"\} 
 _REQUEST = "GET {path} HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n"
 
 
-def look(cluster: ClusterSpec, generation: Generation, host: Host) -> Wire:
-    """Dial both ports of a member with the certificates the laptop holds for its node.
+def look(cluster: ClusterSpec, generation: Generation | None, host: Host) -> Wire:
+    """Dial both ports of a member with the certificates the laptop holds for its node, if it does.
 
     Never raises: what could not be seen says why.
     """
     node = cluster.node(host.name)
-    client, text = shown(
-        host, node.bind, cluster.ports.client, generation.credential(node.name, Kind.CLIENT), "/metrics"
-    )
-    peer, _ = shown(
-        host, node.bind, cluster.ports.peer, generation.credential(node.name, Kind.PEER), "/version"
-    )
+    own = generation.credentials if generation else {}
+    client, text = shown(host, node.bind, cluster.ports.client, own.get((node.name, Kind.CLIENT)), "/metrics")
+    peer, _ = shown(host, node.bind, cluster.ports.peer, own.get((node.name, Kind.PEER)), "/version")
     return Wire(client, peer, active_peers(text))
 
 
-def shown(host: Host, address: str, port: int, own: Credential, path: str) -> tuple[Served, str]:
+def shown(host: Host, address: str, port: int, own: Credential | None, path: str) -> tuple[Served, str]:
     """Dial a port from `host` with the certificate `own`: what it shows, and what it answers to a GET.
 
-    A server that refuses `own` shows its certificate all the same: in TLS 1.3 it comes first.
+    A server that refuses `own`, or that it is given none, shows its certificate all the same: in TLS
+    1.3 it comes first.
     """
     pem, text, error = b"", "", ""
     try:

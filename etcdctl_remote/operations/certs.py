@@ -1,0 +1,62 @@
+"""Account for every certificate: on this laptop, on the nodes' disks, as served. Only observes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from ..errors import Problem, bare, gather
+from ..observed.certificates import NodeCertificates, look
+from ..observed.judging import judge
+from ..observed.verdicts import Report, Sight
+from .session import Session
+
+if TYPE_CHECKING:
+    from ..pki.generation import Generation
+    from ..pki.inspect import Leaf
+
+
+def certs(
+    session: Session, within: timedelta | None = None, applications: Iterable[tuple[str, Leaf]] = ()
+) -> Report:
+    """Look at every place at once, and judge. Hosts that cannot be reached are in it, with the reason.
+
+    `within`: what counts as expiring; None: when a third of a life is left. `applications`: what was
+    issued to others than the cluster, by name.
+    """
+    held, damaged = _held(session)
+    nodes, lost = _seen(session, held)
+    now = datetime.now(UTC)
+    sight = Sight(session.cluster, held, nodes, lost, now, within, tuple(applications))
+    return Report(session.cluster.name, now, judge(sight), _notes(sight, damaged), lost, damaged)
+
+
+def _held(session: Session) -> tuple[Generation | None, str]:
+    """Read the laptop's certificates; a store that is damaged hides nothing of the nodes."""
+    try:
+        return session.held(), ""
+    except Problem as problem:
+        return None, f"{problem.message}: {problem.hint}" if problem.hint else problem.message
+
+
+def _seen(session: Session, held: Generation | None) -> tuple[dict[str, NodeCertificates], dict[str, str]]:
+    """Look at all hosts at once; by node, and why some could not be looked at."""
+    answers = session.fleet.spread(session.fleet.hosts, lambda host: look(session.cluster, held, host))
+    failures = {name: answer for name, answer in answers.items() if isinstance(answer, Exception)}
+    if not all(isinstance(failure, Problem) for failure in failures.values()):
+        raise gather(failures, "read certificates")
+    problems = {name: answer for name, answer in answers.items() if isinstance(answer, Problem)}
+    lost = {name: bare(name, problem) for name, problem in {**session.unreachable, **problems}.items()}
+    return {name: a for name, a in answers.items() if isinstance(a, NodeCertificates)}, lost
+
+
+def _notes(sight: Sight, damaged: str) -> tuple[str, ...]:
+    folder = f"certs/{sight.cluster.name}"
+    if damaged:
+        return (
+            f"the certificates on this laptop cannot be read, so nothing is compared with them: {damaged}",
+        )
+    if sight.held is None:
+        return (f"there is no {folder} beside the inventory, so nothing is compared with it",)
+    return ()
