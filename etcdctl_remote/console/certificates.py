@@ -138,9 +138,10 @@ def _first(row: Row) -> str:
     whose = "" if row.node == "-" else f" of {row.node}"
     what = f"the {row.role} {row.leaf.subject}" if row.authority else f"the {row.role} certificate{whose}"
     when = f"in {row.days} days" if row.days >= 0 else "and has expired"
-    do = "`rotate-certs --ca` replaces it" if row.authority else "`rotate-certs` renews it"
+    default = "`rotate-certs --ca` replaces it" if row.authority else "`rotate-certs` renews it"
     if row.role == APPLICATION:
-        do = "`certs.issue` makes another"
+        default = f"`certs.issue --name {row.node}` makes another"
+    do = row.faults[0].do if row.faults else default
     return f"first to expire: {what}, on {row.leaf.not_after:%Y-%m-%d}, {when}: {do}"
 
 
