@@ -13,6 +13,7 @@ from .tables import Cell, Table
 SHORT = 8
 """Hex digits of a fingerprint in the table; the document has all of them."""
 _HEAD = ("NODE", "ROLE", "WHERE", "ENDS", ">DAYS", "SHA256", "VERDICT")
+_AGE = (Verdict.EXPIRED, Verdict.EXPIRING)
 _AUTHORITIES = ("CA", "FOR", "WHERE", "ENDS", ">DAYS", "SHA256", "VERDICT")
 
 

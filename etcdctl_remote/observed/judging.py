@@ -194,7 +194,7 @@ def _on_wire(sight: Sight, node: str, kind: Kind) -> Row:
     served = (wire.peer if kind is Kind.PEER else wire.client) if wire else Served(error="nobody dialled")
     read = bundle(served.certificate)
     if not read:
-        return _judged(sight, row, (_unseen(seen, served),))
+        return _judged(sight, row, (_unseen(seen, served, _on_disk(sight, node, kind)),))
     leaf = read[0]
     return _judged(
         sight,
@@ -213,13 +213,14 @@ def _as_on_disk(seen: NodeCertificates, kind: Kind, leaf: Leaf) -> Iterator[Faul
         yield Fault(Verdict.DIFFERS_FROM_DISK, other, f"`plan`; `logs --node {seen.node}`")
 
 
-def _unseen(seen: NodeCertificates, served: Served) -> Fault:
-    logs = f"`logs --node {seen.node}`"
-    if not seen.files and not seen.running:
-        return Fault(Verdict.NOT_SEEN, f"etcd is not installed on {seen.node}", "`deploy`")
+def _unseen(seen: NodeCertificates, served: Served, disk: Row) -> Fault:
+    """Say why a port shows nothing; what is wrong with the files on disk comes first."""
     if not seen.running:
-        return Fault(Verdict.NOT_SEEN, f"etcd does not run: {served.error}", f"{logs}, then `start`")
-    return Fault(Verdict.NOT_SEEN, served.error or "it shows none", logs)
+        if not seen.files:
+            return Fault(Verdict.NOT_SEEN, f"etcd is not installed on {seen.node}", "`deploy`")
+        return Fault(Verdict.NOT_SEEN, "etcd does not run", f"`logs --node {seen.node}`, then `start`")
+    error = served.error.removeprefix(f"{seen.node}: ") or "it shows none"
+    return Fault(Verdict.NOT_SEEN, error, disk.faults[0].do if disk.faults else f"`logs --node {seen.node}`")
 
 
 def _absent(sight: Sight, node: str, name: str) -> Fault:

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from ..desired.model import ClusterSpec
 from ..pki.authority import Credential
-from ..pki.generation import Generation
+from ..pki.generation import Generation, Slot
 from ..pki.profiles import Kind
 from ..remote.host import Host
 from .state import Served, Wire
@@ -33,10 +33,17 @@ def look(cluster: ClusterSpec, generation: Generation | None, host: Host) -> Wir
     Never raises: what could not be seen says why.
     """
     node = cluster.node(host.name)
-    own = generation.credentials if generation else {}
-    client, text = shown(host, node.bind, cluster.ports.client, own.get((node.name, Kind.CLIENT)), "/metrics")
-    peer, _ = shown(host, node.bind, cluster.ports.peer, own.get((node.name, Kind.PEER)), "/version")
+    own = {kind: _own(generation, (node.name, kind)) for kind in (Kind.CLIENT, Kind.PEER)}
+    client, text = shown(host, node.bind, cluster.ports.client, own[Kind.CLIENT], "/metrics")
+    peer, _ = shown(host, node.bind, cluster.ports.peer, own[Kind.PEER], "/version")
     return Wire(client, peer, active_peers(text))
+
+
+def _own(generation: Generation | None, slot: Slot) -> Credential | None:
+    """Choose what to show; nothing where the key is another certificate's, which no handshake takes."""
+    if generation is None or slot not in generation.leaves:
+        return None
+    return None if generation.leaves[slot].key_matches is False else generation.credentials.get(slot)
 
 
 def shown(host: Host, address: str, port: int, own: Credential | None, path: str) -> tuple[Served, str]:

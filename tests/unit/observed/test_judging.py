@@ -240,6 +240,9 @@ def test_a_swapped_key() -> None:
         wire=replace(sight.nodes["n1"].wire or Wire(Served(), Served()), client=Served(error="alert")),
     )
     assert bad(sight) == {("n1", "server", "disk"): "wrong key", ("n1", "server", "wire:2379"): "not seen"}
+    assert (
+        said(rows(sight)["n1", "server", "wire:2379"]) == "not seen: alert → `deploy` puts the laptop's there"
+    )
     assert said(rows(sight)["n1", "server", "disk"]) == (
         "wrong key: server.key is not the key of this certificate → `deploy` puts the laptop's there"
     )
@@ -330,7 +333,7 @@ def test_a_member_that_is_down() -> None:
     closed = Wire(Served(error="Connection refused"), Served(error="Connection refused"))
     found = rows(changed(healthy(), "n1", running=False, wire=closed))
     assert said(found["n1", "peer", "wire:2380"]) == (
-        "not seen: etcd does not run: Connection refused → `logs --node n1`, then `start`"
+        "not seen: etcd does not run → `logs --node n1`, then `start`"
     )
     assert not found["n1", "peer", "disk"].faults
 

@@ -1,0 +1,102 @@
+"""`certs` as an operation: all hosts at once, whatever state the laptop and they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from etcdctl_remote.errors import LoginFailed, Problem, TimedOut, Unreachable
+from etcdctl_remote.observed.verdicts import Report, Verdict
+from etcdctl_remote.operations.certs import certs
+from etcdctl_remote.operations.session import Session
+from etcdctl_remote.pki.store import Store
+from etcdctl_remote.remote.host import Tunnel
+from tests.unit.memory import in_memory
+from tests.unit.observed.sights import CLUSTER, generation
+from tests.unit.operations.here import Answer, Canned, said, session
+
+GONE = Unreachable("n3: no route to host", "is it up?")
+BLANK = said("\n@@facts\nMainPID=0\n@@end\n")
+
+
+@dataclass
+class Closed(Canned):
+    """A host on which nobody listens."""
+
+    def dial(self, address: str, port: int, timeout: float) -> Tunnel:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    with in_memory(tmp_path) as made:
+        yield made
+
+
+def stored(folder: Path) -> None:
+    """Put certificates beside the inventory."""
+    store = Store(folder / "certs" / "demo")
+    store.save(store.prepare(CLUSTER, datetime.now(UTC)))
+
+
+def opened(folder: Path, answer: Answer = BLANK, unreachable: Problem | None = None) -> Session:
+    """Two hosts that answer alike, and perhaps a third one that does not."""
+    hosts = [Closed(name, {"read certificates": answer}) for name in ("n1", "n2")]
+    spec = replace(CLUSTER, source=folder / "inventory.yaml")
+    return session(*hosts, unreachable={"n3": unreachable} if unreachable else {}, spec=spec)
+
+
+def verdicts(report: Report, node: str) -> set[tuple[str, Verdict]]:
+    return {(row.place, row.verdict) for row in report.rows if row.node == node}
+
+
+def test_nothing_anywhere(folder: Path) -> None:
+    """Before the first deploy: rows, no traceback, and a note that there is nothing to compare with."""
+    report = certs(opened(folder))
+    assert not report.deployed
+    assert {row.verdict for row in report.rows} == {Verdict.MISSING, Verdict.NOT_SEEN}
+    assert report.notes == ("there is no certs/demo beside the inventory, so nothing is compared with it",)
+
+
+def test_hosts_out_of_reach(folder: Path) -> None:
+    """One that was never reached, and two that do not answer: each with its reason; the laptop's are judged."""
+    stored(folder)
+    for answer in (LoginFailed("n1: sudo asks for a password"), TimedOut("n1: read certificates: 30 s")):
+        report = certs(opened(folder, answer, GONE))
+        assert set(report.unreachable) == {"n1", "n2", "n3"}
+        assert report.unreachable["n3"] == "no route to host"
+        assert ("disk", Verdict.NOT_SEEN) in verdicts(report, "n2")
+        assert sum(row.place == "laptop" for row in report.rows) == 2 + 9
+        assert report.deployed
+
+
+def test_a_damaged_store_hides_nothing_of_the_nodes(folder: Path) -> None:
+    """It is told, with the way out; nothing is compared."""
+    stored(folder)
+    (folder / "certs/demo/generations/0001/generation.json").write_text("{")
+    report = certs(opened(folder))
+    assert "generation.json is damaged" in report.damaged
+    assert "cannot be read, so nothing is compared" in report.notes[0]
+    assert "laptop" not in {row.place for row in report.rows}
+    assert report.deployed
+
+
+def test_a_mistake_of_ours_is_not_hidden(folder: Path) -> None:
+    """What is no Problem ends the task."""
+    with pytest.raises(Problem, match="ZeroDivisionError"):
+        certs(opened(folder, ZeroDivisionError("x")))
+
+
+def test_it_only_reads(folder: Path) -> None:
+    """So it works on a connection that refuses everything else; applications come from who keeps them."""
+    found = opened(folder)
+    leaf = next(iter(generation().leaves.values()))
+    report = certs(found, applications=[("billing", leaf)])
+    assert report.rows[-1].role == "application"
+    for host in found.fleet.hosts.values():
+        assert isinstance(host, Closed)
+        assert [asked.writes for asked in host.asked] == [False]
