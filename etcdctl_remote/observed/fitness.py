@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ..pki.authority import Authority
-from ..pki.inspect import Leaf, read_leaf
+from ..pki.inspect import Leaf, read_leaf, signed_by
 from ..pki.profiles import Kind, Profile, node_profiles
 from .verdicts import CLIENT_CA, PEER_CA, Fault, Sight, Verdict
 
@@ -19,8 +17,6 @@ BUNDLES = {CLIENT_CA: "ca.crt", PEER_CA: "peer-ca.crt"}
 SLACK = timedelta(seconds=2)
 """What the clocks of two healthy hosts may differ, and the round trip between."""
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.S)
-_CHAIN = 5
-"""Intermediates between a leaf and a CA in a bundle: more are a mistake."""
 
 
 def held_bundle(sight: Sight, role: str) -> tuple[Leaf, ...]:
@@ -96,8 +92,8 @@ def _issuer(sight: Sight, node: str, kind: Kind, leaf: Leaf, cure: str) -> Itera
         "the laptop's bundle": held_bundle(sight, role),
         f"{BUNDLES[role]} of {node}": bundle(file.pem) if file else (),
     }
-    pool = _intermediates(sight, node, kind)
-    strange = [where for where, cas in trusting.items() if cas and not chains(leaf.certificate, cas, pool)]
+    between = _intermediates(sight, node, kind)
+    strange = [where for where, cas in trusting.items() if cas and not chains(leaf, cas, between)]
     if strange:
         yield Fault(Verdict.WRONG_ISSUER, f"{leaf.issuer} is not in {' nor in '.join(strange)}", cure)
     elif sight.held and not sight.held.authorities.signer(kind).signed(leaf.certificate):
@@ -105,21 +101,13 @@ def _issuer(sight: Sight, node: str, kind: Kind, leaf: Leaf, cure: str) -> Itera
         yield Fault(Verdict.WRONG_ISSUER, f"{leaf.issuer} signed it, {now} signs now", cure)
 
 
-def chains(leaf: x509.Certificate, trusted: tuple[Leaf, ...], pool: tuple[Leaf, ...]) -> bool:
+def chains(leaf: Leaf, trusted: tuple[Leaf, ...], between: tuple[Leaf, ...] = ()) -> bool:
     """Whether signatures lead from a leaf to a trusted CA, over intermediates if need be."""
-    current = leaf
-    for _ in range(_CHAIN):
-        if any(_signed(ca, current) for ca in trusted):
-            return True
-        above = next((ca for ca in pool if ca.certificate != current and _signed(ca, current)), None)
-        if above is None:
-            return False
-        current = above.certificate
-    return False
+    return signed_by(leaf.certificate, _pem((leaf, *between)), _pem(trusted))
 
 
-def _signed(ca: Leaf, certificate: x509.Certificate) -> bool:
-    return Authority(ca.certificate.public_bytes(Encoding.PEM), None).signed(certificate)
+def _pem(leaves: Iterable[Leaf]) -> bytes:
+    return b"".join(leaf.certificate.public_bytes(Encoding.PEM) for leaf in leaves)
 
 
 def _intermediates(sight: Sight, node: str, kind: Kind) -> tuple[Leaf, ...]:

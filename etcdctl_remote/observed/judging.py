@@ -244,6 +244,6 @@ def _application(sight: Sight, name: str, leaf: Leaf) -> Row:
     """Judge a certificate that was issued to an application; only the laptop's copy is known."""
     cure, trusted = f"`certs.issue --name {name}`", held_bundle(sight, CLIENT_CA)
     found = [*fitness.dates(sight, name, leaf, None, sight.within or fitness.third(leaf), cure)]
-    if trusted and not fitness.chains(leaf.certificate, trusted, ()):
+    if trusted and not fitness.chains(leaf, trusted):
         found.append(Fault(Verdict.WRONG_ISSUER, f"{leaf.issuer} is not in the laptop's bundle", cure))
     return _judged(sight, Row(name, APPLICATION, LAPTOP, leaf), found)

@@ -17,7 +17,6 @@ from etcdctl_remote.observed.state import Served, Wire
 from etcdctl_remote.observed.verdicts import Row, Sight
 from etcdctl_remote.pki.authority import Authority, Credential
 from etcdctl_remote.pki.generation import Generation, begin, renewed
-from etcdctl_remote.pki.generation import Wish as Due
 from etcdctl_remote.pki.inspect import read_leaf
 from etcdctl_remote.pki.profiles import Kind, Profile, node_profiles
 from etcdctl_remote.secret import Secret
@@ -32,7 +31,7 @@ Where = tuple[str, str, str]
 @cache
 def generation() -> Generation:
     """The certificates as a first deploy makes them."""
-    return renewed(begin(CLUSTER, BORN), CLUSTER, Due(BORN))
+    return renewed(begin(CLUSTER, BORN), CLUSTER, BORN)
 
 
 def healthy(held: Generation | None = None, now: datetime = BORN) -> Sight:

@@ -13,6 +13,7 @@ from etcdctl_remote.errors import LoginFailed, Problem, TimedOut, Unreachable
 from etcdctl_remote.observed.verdicts import Report, Verdict
 from etcdctl_remote.operations.certs import certs
 from etcdctl_remote.operations.session import Session
+from etcdctl_remote.pki.rotation import advanced, trust_both
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.remote.host import Tunnel
 from tests.unit.memory import in_memory
@@ -83,6 +84,23 @@ def test_a_damaged_store_hides_nothing_of_the_nodes(folder: Path) -> None:
     assert "cannot be read, so nothing is compared" in report.notes[0]
     assert "laptop" not in {row.place for row in report.rows}
     assert report.deployed
+
+
+def test_a_ca_that_is_being_replaced(folder: Path) -> None:
+    """How far it has come, and how to go on; the CA to come is trusted, the old one signs."""
+    stored(folder)
+    store, now = Store(folder / "certs" / "demo"), datetime.now(UTC)
+    store.save(trust_both(store.prepare(CLUSTER, now), CLUSTER, now))
+    report = certs(opened(folder))
+    assert report.notes == (
+        "a CA is being replaced: members are to trust the old one and the new one (1 of 3); "
+        "`rotate-certs --ca` goes on with it",
+    )
+    assert [row.signs for row in report.rows if row.authority and row.place == "laptop"] == [True, False] * 2
+    held = store.load()
+    assert held
+    store.save(advanced(held))
+    assert "(2 of 3)" in certs(opened(folder)).notes[0]
 
 
 def test_a_mistake_of_ours_is_not_hidden(folder: Path) -> None:
