@@ -234,7 +234,8 @@ def _absent(sight: Sight, node: str, name: str) -> Fault:
 
 
 def _unreached(sight: Sight, node: str) -> Fault:
-    return Fault(Verdict.NOT_SEEN, sight.unreachable.get(node, "not observed"), f"make {node} reachable")
+    do = sight.ways_out.get(node) or f"make {node} reachable"
+    return Fault(Verdict.NOT_SEEN, sight.unreachable.get(node, "not observed"), do)
 
 
 # -- applications ----------------------------------------------------------------------------

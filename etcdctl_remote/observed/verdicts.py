@@ -105,10 +105,13 @@ class Sight:
     """What the laptop holds; None if it holds nothing: then nothing is compared with it."""
     nodes: Mapping[str, NodeCertificates]
     unreachable: Mapping[str, str]
+    """Why a host could not be looked at, by node."""
     now: datetime
     within: timedelta | None = None
     """When something counts as expiring; None: when a third of its life is left."""
     applications: tuple[tuple[str, Leaf], ...] = ()
+    ways_out: Mapping[str, str] = field(default_factory=dict)
+    """What to do about hosts that could not be looked at, where it is known."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import Problem, bare, gather
 from ..observed.certificates import NodeCertificates, look
 from ..observed.judging import judge
-from ..observed.verdicts import Report, Sight
+from ..observed.verdicts import Report, Sight, Verdict
 from .session import Session
 
 if TYPE_CHECKING:
@@ -30,11 +30,26 @@ def certs(
     `within`: what counts as expiring; None: when a third of a life is left. `applications`: what was
     issued to others than the cluster, by name.
     """
+    sight, damaged = _sight(session, within, tuple(applications))
+    rows = judge(sight)
+    if any(fault.verdict is Verdict.DIFFERS_FROM_DISK for row in rows for fault in row.faults):
+        # Somebody may have rotated just then: disk and wire are not read in the same moment.
+        sight, damaged = _sight(session, within, sight.applications)
+        rows = judge(sight)
+    notes = _notes(sight, damaged)
+    return Report(session.cluster.name, sight.now, rows, notes, sight.unreachable, damaged)
+
+
+def _sight(
+    session: Session, within: timedelta | None, applications: tuple[tuple[str, Leaf], ...]
+) -> tuple[Sight, str]:
+    """Look at everything once; and why the laptop's own could not be read."""
     held, damaged = _held(session)
-    nodes, lost = _seen(session, held)
-    now = datetime.now(UTC)
-    sight = Sight(session.cluster, held, nodes, lost, now, within, tuple(applications))
-    return Report(session.cluster.name, now, judge(sight), _notes(sight, damaged), lost, damaged)
+    nodes, problems = _seen(session, held)
+    lost = {name: bare(name, problem) for name, problem in problems.items()}
+    ways = {name: problem.hint for name, problem in problems.items() if problem.hint}
+    cluster, now = session.cluster, datetime.now(UTC)
+    return Sight(cluster, held, nodes, lost, now, within, applications, ways), damaged
 
 
 def _held(session: Session) -> tuple[Generation | None, str]:
@@ -45,15 +60,17 @@ def _held(session: Session) -> tuple[Generation | None, str]:
         return None, f"{problem.message}: {problem.hint}" if problem.hint else problem.message
 
 
-def _seen(session: Session, held: Generation | None) -> tuple[dict[str, NodeCertificates], dict[str, str]]:
+def _seen(
+    session: Session, held: Generation | None
+) -> tuple[dict[str, NodeCertificates], dict[str, Problem]]:
     """Look at all hosts at once; by node, and why some could not be looked at."""
     answers = session.fleet.spread(session.fleet.hosts, lambda host: look(session.cluster, held, host))
     failures = {name: answer for name, answer in answers.items() if isinstance(answer, Exception)}
     if not all(isinstance(failure, Problem) for failure in failures.values()):
         raise gather(failures, "read certificates")
     problems = {name: answer for name, answer in answers.items() if isinstance(answer, Problem)}
-    lost = {name: bare(name, problem) for name, problem in {**session.unreachable, **problems}.items()}
-    return {name: a for name, a in answers.items() if isinstance(a, NodeCertificates)}, lost
+    found = {name: answer for name, answer in answers.items() if isinstance(answer, NodeCertificates)}
+    return found, {**session.unreachable, **problems}
 
 
 def _notes(sight: Sight, damaged: str) -> tuple[str, ...]:

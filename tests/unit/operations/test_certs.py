@@ -9,15 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from etcdctl_remote.desired.model import ClusterSpec
 from etcdctl_remote.errors import LoginFailed, Problem, TimedOut, Unreachable
+from etcdctl_remote.observed.certificates import NodeCertificates
+from etcdctl_remote.observed.state import Served, Wire
 from etcdctl_remote.observed.verdicts import Report, Verdict
 from etcdctl_remote.operations.certs import certs
 from etcdctl_remote.operations.session import Session
+from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.pki.rotation import advanced, trust_both
 from etcdctl_remote.pki.store import Store
-from etcdctl_remote.remote.host import Tunnel
+from etcdctl_remote.remote.host import Host, Tunnel
 from tests.unit.memory import in_memory
-from tests.unit.observed.sights import CLUSTER, generation
+from tests.unit.observed.sights import CLUSTER, generation, issued, on_node
 from tests.unit.operations.here import Answer, Canned, said, session
 
 GONE = Unreachable("n3: no route to host", "is it up?")
@@ -70,6 +74,7 @@ def test_hosts_out_of_reach(folder: Path) -> None:
         report = certs(opened(folder, answer, GONE))
         assert set(report.unreachable) == {"n1", "n2", "n3"}
         assert report.unreachable["n3"] == "no route to host"
+        assert {fault.do for row in report.rows if row.node == "n3" for fault in row.faults} == {"is it up?"}
         assert ("disk", Verdict.NOT_SEEN) in verdicts(report, "n2")
         assert sum(row.place == "laptop" for row in report.rows) == 2 + 9
         assert report.deployed
@@ -107,6 +112,23 @@ def test_a_mistake_of_ours_is_not_hidden(folder: Path) -> None:
     """What is no Problem ends the task."""
     with pytest.raises(Problem, match="ZeroDivisionError"):
         certs(opened(folder, ZeroDivisionError("x")))
+
+
+def test_a_rotation_while_it_looks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disk and wire are read one after the other: what differs then is looked at once more."""
+    held = generation()
+    looks: list[str] = []
+
+    def between(cluster: ClusterSpec, held_here: object, host: Host) -> NodeCertificates:
+        looks.append(host.name)
+        node = on_node(held, host.name)
+        old = Wire(Served(issued(Kind.SERVER, host.name).certificate_pem, True), Served())
+        return node if looks.count(host.name) > 1 else replace(node, wire=old)
+
+    monkeypatch.setattr("etcdctl_remote.operations.certs.look", between)
+    report = certs(opened(folder))
+    assert sorted(looks) == ["n1", "n1", "n2", "n2"]
+    assert "differs from disk" not in {str(f.verdict) for row in report.rows for f in row.faults}
 
 
 def test_it_only_reads(folder: Path) -> None:
