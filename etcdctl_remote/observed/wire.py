@@ -67,7 +67,7 @@ def shown(host: Host, address: str, port: int, own: Credential | None, path: str
         stream = Stream(tunnel, offering(own), address, DIAL_SECONDS)
         stream.handshake()
         pem = ssl.DER_cert_to_PEM_cert(stream.certificate or b"").encode()
-        stream.send(_REQUEST.format(path=path).encode())
+        _ask(stream, path)
         text = _answer(stream)
     except ssl.SSLError as failure:
         error = (failure.reason or str(failure)).lower().replace("_", " ")
@@ -83,6 +83,16 @@ def shown(host: Host, address: str, port: int, own: Credential | None, path: str
         with suppress(OSError, EOFError):
             tunnel.close()
     return Served(pem, not error, error), text
+
+
+def _ask(stream: Stream, path: str) -> None:
+    """Send a request; where the other side has closed by then, what it said before is still to be read."""
+    try:
+        stream.send(_REQUEST.format(path=path).encode())
+    except (ssl.SSLError, TimeoutError):
+        raise
+    except OSError:
+        return
 
 
 class _Incoming(io.RawIOBase):
