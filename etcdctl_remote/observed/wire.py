@@ -12,7 +12,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..desired.model import ClusterSpec
 from ..pki.authority import Credential
@@ -21,9 +21,6 @@ from ..pki.profiles import Kind
 from ..remote.host import Host
 from .state import Served, Wire
 from .tls import Stream, offering
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 DIAL_SECONDS = 3.0
 """Seconds for the connection, and again for the handshake: all is on one host."""
@@ -104,7 +101,7 @@ class _Incoming(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         data = self._rest or self._stream.receive()
         given, self._rest = data[: len(view)], data[len(view) :]
