@@ -34,6 +34,8 @@ class Machine:
     log: list[str] | None = None
     cluster: int = 0
     running: bool = False
+    failed: bool = False
+    """Whether its process fell rather than being stopped."""
     digest: str | None = None
     flags: tuple[str, ...] = ()
     """The command line that etcd was started with."""
@@ -67,7 +69,8 @@ class Machine:
     def unit_state(self) -> UnitState:
         """As systemd tells it."""
         return UnitState(
-            active="active" if self.running else "inactive",
+            active="active" if self.running else "failed" if self.failed else "inactive",
+            result="exit-code" if self.failed and not self.running else "success",
             enabled="enabled" if self.unit else "",
             fragment=UNIT_PATH if self.unit else "",
             pid=100 + self.starts if self.running else 0,
@@ -94,6 +97,13 @@ class Machine:
         link = self.paths.get(f"{PKI}/current")
         found = self.paths.get(f"{PKI}/{link.target}/{name}") if link else None
         return (found.text or "") if found else ""
+
+    def seen(self) -> dict[str, PathState]:
+        """All paths, those by way of `pki/current` too."""
+        link = self.paths.get(f"{PKI}/current")
+        place = f"{PKI}/{link.target}/" if link else "none"
+        named = {p.replace(place, f"{PKI}/current/"): s for p, s in self.paths.items() if p.startswith(place)}
+        return self.paths | named
 
     def load(self) -> None:
         """Read the bundles, as a process does at its start and never again."""

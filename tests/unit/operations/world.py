@@ -284,7 +284,7 @@ class World:
             arch="amd64",
             user_exists=machine.user,
             releases=frozenset(machine.releases),
-            paths=dict(machine.paths),
+            paths=machine.seen(),
             unit=machine.unit_state(),
             data=Data.OTHER if machine.foreign else Data.MEMBER if machine.log is not None else Data.ABSENT,
             marker=machine.marker,
