@@ -34,6 +34,9 @@ KEPT = 4
 A destroy, the deploy after it and the destroy of that one are three: the first can still be undone.
 """
 
+BACK = "all certificates (back to generation"
+"""How the line begins that says what `former` took."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -76,7 +79,7 @@ class Store:
                 f"generation {name} is of a cluster that was destroyed since: its token is another",
                 "there is nothing to go back to",
             )
-        return replace(former, issued=(f"all certificates (back to generation {name})",))
+        return replace(former, issued=(f"{BACK} {name})",))
 
     def save(self, generation: Generation) -> None:
         """Make this state the current one, durably; nothing to do if it holds nothing new.
