@@ -43,7 +43,7 @@ def rotate_certs(
     if rotation.expired(held.authorities, clock) and not back:
         return replace_at_once(session, consent, held, confirm)
     generation = Store.beside(cluster).former() if back else session.prepare(due)
-    want = Wish(cluster, generation, {})
+    want = Wish(cluster, generation, {}, Store.beside(cluster).bundles())
     now = seen_with_bundles(want, session)
     if not now.has_quorum and left_behind(want, now) and generation.rotation is None:
         return replace_at_once(session, consent, held, confirm)
@@ -89,14 +89,30 @@ def seen_with_bundles(want: Wish, session: Session) -> ClusterState:
 
 
 def left_behind(want: Wish, now: ClusterState) -> tuple[str, ...]:
-    """Name the members that run with other CA bundles than are wanted: they would have to restart."""
+    """Name the members that run with other CA bundles than are wanted: they would have to restart.
+
+    What lies on the disk may be right already: what its process started with says its digest.
+    """
     return tuple(
         name
         for name, host in now.hosts.items()
         if host.unit.running
-        and leaves.other_bundle(want, name, host)
-        and host.unit.digest != want.spec(want.cluster.node(name), host, formed=True).digest
+        and host.unit.digest != _digest(want, host, want.generation)
+        and (leaves.other_bundle(want, name, host) or _of_the_past(want, host))
     )
+
+
+def _of_the_past(want: Wish, host: HostState) -> bool:
+    """Whether the process started with the CA bundles of an earlier state, all else as it is wanted."""
+    states = (
+        replace(want.generation, ca_bundle=client, peer_ca_bundle=peer)
+        for client, peer in dict.fromkeys(want.past)
+    )
+    return any(host.unit.digest == _digest(want, host, state) for state in states)
+
+
+def _digest(want: Wish, host: HostState, state: Generation) -> str:
+    return replace(want, generation=state).spec(want.cluster.node(host.node), host, formed=True).digest
 
 
 def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:

@@ -21,6 +21,9 @@ from .profiles import Kind, Profile, node_profiles, split_names
 Slot = tuple[str, Kind]
 """A node's name, and which of its leaves."""
 
+Bundles = tuple[bytes, bytes]
+"""Whom clients and servers trust, and whom peers do: PEM."""
+
 
 @dataclass(frozen=True)
 class Authorities:

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import UsageError
 from ..secret import Secret
 from .authority import Authority, Credential
-from .generation import Authorities, Formed, Generation, Rotation, Slot, State, adopt
+from .generation import Authorities, Bundles, Formed, Generation, Rotation, Slot, State, adopt
 from .inspect import Leaf, is_ca, key_matches, read_leaf
 from .profiles import Kind
 
@@ -59,6 +59,13 @@ def former(root: Path) -> tuple[str, Generation] | None:
     if not before:
         return None
     return before[-1], replace(_generation(root, root / "generations" / before[-1]), seen=seen(root))
+
+
+def bundles(root: Path) -> tuple[Bundles, ...]:
+    """Read the CA bundles of all generations on the disk, oldest first."""
+    folders = [root / "generations" / name for name in numbered(root / "generations")]
+    pairs = [(_read(folder / "ca.crt"), _read(folder / "peer-ca.crt")) for folder in folders]
+    return tuple((client, peer) for client, peer in pairs if client is not None and peer is not None)
 
 
 def seen(root: Path) -> tuple[str, ...]:
