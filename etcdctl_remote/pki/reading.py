@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import UsageError
 from ..secret import Secret
 from .authority import Authority, Credential
-from .generation import Authorities, Bundles, Formed, Generation, Rotation, Slot, State, adopt
+from .generation import Authorities, Formed, Generation, Rotation, Slot, State, adopt
 from .inspect import Leaf, is_ca, key_matches, read_leaf
 from .profiles import Kind
 
@@ -53,19 +53,21 @@ def _load(root: Path) -> Generation | None:
 
 
 def former(root: Path) -> tuple[str, Generation] | None:
-    """Read the newest generation older than the one in force, and its name; None if there is none."""
+    """Read the newest older generation with other certificates than the one in force, and its name."""
     directory = current(root)
-    before = [name for name in numbered(root / "generations") if directory and name < directory.name]
-    if not before:
+    if directory is None:
         return None
-    return before[-1], replace(_generation(root, root / "generations" / before[-1]), seen=seen(root))
+    held = _generation(root, directory)
+    for name in reversed(numbered(root / "generations")):
+        if int(name) < int(directory.name):
+            found = _generation(root, root / "generations" / name)
+            if _content(found) != _content(held):
+                return name, replace(found, seen=seen(root))
+    return None
 
 
-def bundles(root: Path) -> tuple[Bundles, ...]:
-    """Read the CA bundles of all generations on the disk, oldest first."""
-    folders = [root / "generations" / name for name in numbered(root / "generations")]
-    pairs = [(_read(folder / "ca.crt"), _read(folder / "peer-ca.crt")) for folder in folders]
-    return tuple((client, peer) for client, peer in pairs if client is not None and peer is not None)
+def _content(generation: Generation) -> tuple[object, ...]:
+    return generation.token, generation.ca_bundle, generation.peer_ca_bundle, generation.credentials
 
 
 def seen(root: Path) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from ..errors import Failed, Refused, UsageError
 from . import reading
 from .authority import Authority
 from .disk import PARTIAL, Disk, exclusive
-from .generation import EXPIRED, Authorities, Bundles, Due, Formed, Generation, begin, renewed
+from .generation import EXPIRED, Authorities, Due, Formed, Generation, begin, renewed
 
 KEPT = 4
 """Generations on disk: the current one and three to go back to.
@@ -80,10 +80,6 @@ class Store:
                 "there is nothing to go back to",
             )
         return replace(former, issued=(f"{BACK} {name})",))
-
-    def bundles(self) -> tuple[Bundles, ...]:
-        """List the CA bundles of all states that are kept, oldest first."""
-        return reading.bundles(self.root)
 
     def save(self, generation: Generation) -> None:
         """Make this state the current one, durably; nothing to do if it holds nothing new.
