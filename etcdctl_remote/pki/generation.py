@@ -140,8 +140,7 @@ def begin(cluster: ClusterSpec, now: datetime) -> Generation:
 
 def adopt(authorities: Authorities) -> Generation:
     """Start from CAs that exist, with a token and no leaf yet."""
-    bundle, peer_bundle = authorities.client.certificate, authorities.peer.certificate
-    return Generation(_token(), authorities, bundle, peer_bundle, {}, {})
+    return Generation(_token(), authorities, authorities.client.trust, authorities.peer.trust, {}, {})
 
 
 def renewed(held: Generation, cluster: ClusterSpec, wish: Wish) -> Generation:

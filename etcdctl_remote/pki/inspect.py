@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ..secret import Secret
+from . import chain
 from .authority import USAGES, Authority, load_key, plain_name
 from .profiles import Profile, Usage
 
@@ -36,6 +37,8 @@ class Leaf:
     key_matches: bool | None
     """None when no key was given."""
     certificate: x509.Certificate = field(repr=False, compare=False)
+    carried: tuple[x509.Certificate, ...] = field(default=(), repr=False, compare=False)
+    """Intermediates, which it is served with."""
 
     def days_left(self, now: datetime) -> int:
         """Whole days until it ends; negative once it has."""
@@ -43,8 +46,11 @@ class Leaf:
 
 
 def read_leaf(pem: bytes, key: Secret | None = None) -> Leaf:
-    """Read a PEM certificate, and hold `key` against it; ValueError if either is unreadable."""
-    certificate = x509.load_pem_x509_certificate(pem)
+    """Read a PEM certificate, and hold `key` against it; ValueError if either is unreadable.
+
+    What stands behind the first certificate is what it carries: intermediates.
+    """
+    certificate, *carried = chain.load(pem)
     return Leaf(
         subject=plain_name(certificate.subject),
         issuer=plain_name(certificate.issuer),
@@ -57,6 +63,7 @@ def read_leaf(pem: bytes, key: Secret | None = None) -> Leaf:
         key_type=key_type(certificate),
         key_matches=None if key is None else key_matches(certificate, key),
         certificate=certificate,
+        carried=tuple(carried),
     )
 
 
@@ -71,13 +78,25 @@ def why_renew(
     """
     reasons = [
         _ending(leaf, ca, now, within),
-        _changed("names", leaf.names, profile.names),
+        _changed("names", _compared(leaf.names, profile.names, ca), profile.names),
         _changed("usages", frozenset(leaf.usages), frozenset(profile.usages)),
-        "" if ca.signed(leaf.certificate) else f"issuer changed: {leaf.issuer} → {ca.common_name}",
+        "" if _whole(leaf, ca) else f"issuer changed: {leaf.issuer} → {ca.common_name}",
         "" if leaf.key_type == profile.key else f"key type changed: {leaf.key_type} → {profile.key}",
         "its key belongs to another certificate" if leaf.key_matches is False else "",
     ]
     return [reason for reason in reasons if reason]
+
+
+def _compared(has: frozenset[str], wants: frozenset[str], ca: Authority) -> frozenset[str]:
+    """An outside CA may add names of its own: only what is lacking counts."""
+    return has & wants if ca.outside else has
+
+
+def _whole(leaf: Leaf, ca: Authority) -> bool:
+    """Whether the CA signed it, and it carries what leads from there to the root."""
+    return ca.signed(leaf.certificate, leaf.carried) and (
+        ca.outside or chain.pem(leaf.carried) == ca.intermediates
+    )
 
 
 def _ending(leaf: Leaf, ca: Authority, now: datetime, within: timedelta) -> str:

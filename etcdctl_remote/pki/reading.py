@@ -15,7 +15,8 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..secret import Secret
-from .authority import Authority, Credential
+from . import chain
+from .authority import Authority, Credential, plain_name
 from .generation import Authorities, Formed, Generation, Slot, adopt
 from .inspect import Leaf, is_ca, key_matches, read_leaf
 from .profiles import Kind
@@ -148,8 +149,8 @@ def _formed(path: Path) -> Formed | None:
 
 def _bundle(path: Path, signer: Authority) -> bytes:
     bundle = _need(path)
-    if signer.certificate.strip() not in bundle:
-        raise UsageError(f"{path} lacks the CA that signs: {signer.common_name}", _RESTORE)
+    if missing := [root for root in chain.roots(signer.chain) if chain.pem([root]).strip() not in bundle]:
+        raise UsageError(f"{path} lacks the CA that signs: {plain_name(missing[0].subject)}", _RESTORE)
     return bundle
 
 
