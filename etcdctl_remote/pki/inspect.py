@@ -68,9 +68,9 @@ def read_leaf(pem: bytes, key: Secret | None = None) -> Leaf:
 
 
 def why_renew(
-    leaf: Leaf, profile: Profile, ca: Authority, now: datetime, within: timedelta = timedelta(0)
+    leaf: Leaf, profile: Profile, ca: Authority, now: datetime, within: timedelta | None = timedelta(0)
 ) -> list[str]:
-    """Say each reason to replace `leaf`, or nothing.
+    """Say each reason to replace `leaf`, or nothing. `within` None: the last third of its life.
 
     A leaf cut short by the end of its CA is not renewed before it expires: the next one would
     end on the same day. Common name and lifetime are no reasons, or a new default of
@@ -99,7 +99,9 @@ def _whole(leaf: Leaf, ca: Authority) -> bool:
     )
 
 
-def _ending(leaf: Leaf, ca: Authority, now: datetime, within: timedelta) -> str:
+def _ending(leaf: Leaf, ca: Authority, now: datetime, within: timedelta | None) -> str:
+    if within is None:
+        within = (leaf.not_after - leaf.not_before) / 3
     if leaf.not_after <= now:
         return f"expired on {leaf.not_after:%Y-%m-%d}"
     if leaf.not_after - now <= within and leaf.not_after < ca.not_after:
