@@ -97,15 +97,8 @@ class Authority:
         return Credential(_pem(leaf) + self.intermediates, key_pem(key))
 
     def _leaf_extensions(self, profile: Profile, key: PrivateKey) -> list[tuple[x509.ExtensionType, bool]]:
-        names: list[x509.GeneralName] = [x509.DNSName(name) for name in profile.dns]
-        names += [x509.IPAddress(address) for address in profile.addresses]
-        names += [x509.UniformResourceIdentifier(uri) for uri in profile.uris]
-        rsa_key = isinstance(key, rsa.RSAPrivateKey)
         return [
-            (x509.BasicConstraints(ca=False, path_length=None), True),
-            (_key_usage(digital_signature=True, key_encipherment=rsa_key), True),
-            (x509.ExtendedKeyUsage([USAGES[usage] for usage in profile.usages]), False),
-            (x509.SubjectAlternativeName(names), False),
+            *requested_extensions(profile, key),
             (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
             (_authority_key(self.identifier), False),
         ]
@@ -173,6 +166,11 @@ class Authority:
             return chain.upwards(leaf, (*carried, *self.chain))[-1] in self.chain
         return chain.signed(leaf, self.parsed)
 
+    @property
+    def waits(self) -> bool:
+        """Whether signing takes somebody else, or a key that is sealed: it is done after consent."""
+        return self.outside or isinstance(self.key, Sealed)
+
     @cached_property
     def opened(self) -> Secret:
         """The private key, PEM; asks for what opens it if it is sealed. Refused if it is not here."""
@@ -205,6 +203,20 @@ class Authority:
     @cached_property
     def _signer(self) -> PrivateKey:
         return load_key(self.opened)
+
+
+def requested_extensions(profile: Profile, key: PrivateKey) -> list[tuple[x509.ExtensionType, bool]]:
+    """What a leaf says of itself, and whether that is critical."""
+    names: list[x509.GeneralName] = [x509.DNSName(name) for name in profile.dns]
+    names += [x509.IPAddress(address) for address in profile.addresses]
+    names += [x509.UniformResourceIdentifier(uri) for uri in profile.uris]
+    rsa_key = isinstance(key, rsa.RSAPrivateKey)
+    return [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_key_usage(digital_signature=True, key_encipherment=rsa_key), True),
+        (x509.ExtendedKeyUsage([USAGES[usage] for usage in profile.usages]), False),
+        (x509.SubjectAlternativeName(names), False),
+    ]
 
 
 def new_key(kind: KeyType) -> PrivateKey:

@@ -114,7 +114,7 @@ def _changed(what: str, has: frozenset[str], wants: frozenset[str]) -> str:
     return f"{what} changed: {' '.join(parts)}" if parts else ""
 
 
-def key_type(certificate: x509.Certificate) -> str:
+def key_type(certificate: x509.Certificate | x509.CertificateSigningRequest) -> str:
     """The type of the public key, in the inventory's words where it has one."""
     key = certificate.public_key()
     if isinstance(key, ec.EllipticCurvePublicKey):

@@ -18,7 +18,7 @@ Ask = Callable[[str], Secret]
 
 HEADER = b"age-encryption.org/v1\n"
 _SCRYPT = b"-> scrypt "
-_PASSPHRASE_WAYS = "run it from a terminal, or say where it comes from: env:NAME or fd:NUMBER"
+_WAYS = "run it from a terminal, or say where it comes from: env:NAME or fd:NUMBER"
 
 
 def by_passphrase(content: bytes) -> bool:
@@ -53,7 +53,7 @@ class Passphrase:
             return _from_descriptor(int(place), what)
         if self.ask is None:
             raise UsageError(
-                f"the passphrase {what} is needed, and there is nobody to ask", _PASSPHRASE_WAYS
+                f"the passphrase {what} is needed, and there is nobody to ask", _WAYS
             )
         typed = self.ask(f"{'New passphrase' if new else 'Passphrase'} {what}")
         if new and self.ask(f"Again: new passphrase {what}") != typed:
@@ -118,8 +118,8 @@ def encrypt(content: Secret, to: Secret | Sequence[str]) -> bytes:
     import pyrage
 
     if isinstance(to, Secret):
-        return pyrage.passphrase.encrypt(content.reveal, _text(to))
-    return pyrage.encrypt(content.reveal, [_recipient(one) for one in to])
+        return bytes(pyrage.passphrase.encrypt(content.reveal, _text(to)))
+    return bytes(pyrage.encrypt(content.reveal, [_recipient(one) for one in to]))
 
 
 def decrypt(content: bytes, place: str, by: Secret | Path) -> Secret:
