@@ -12,6 +12,7 @@ from .desired import inventory
 from .desired.model import ClusterSpec
 from .errors import Failed, Problem, UsageError, gather
 from .operations.session import Session, Ways
+from .pki.keyring import Keyring
 from .plan.journal import Journal, beside, operator
 from .remote.host import Command, Host
 
@@ -60,7 +61,8 @@ def session(
             cluster, read_only=mode == "read", require_all=not partial, password=ways.password, tell=ways.tell
         )
         stack.callback(fleet.close)
-        session = Session(cluster, fleet, journal, ways, unreachable)
+        keys = Keyring(cluster.pki.ca_key, ways.password)
+        session = Session(cluster, fleet, journal, ways, unreachable, keys=keys)
         if mode == "change":
             session = stack.enter_context(_locked(session, task, partial=partial))
         yield _addressed(session, partial=partial)

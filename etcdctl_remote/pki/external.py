@@ -93,7 +93,9 @@ class Folder:
     store: Path
     disk: Disk
 
-    def sign(self, requests: Sequence[Request], used: Collection[str], now: datetime) -> Mapping[str, Credential]:
+    def sign(
+        self, requests: Sequence[Request], used: Collection[str], now: datetime
+    ) -> Mapping[str, Credential]:
         """Take what was signed; as long as anything is missing, leave the requests and refuse.
 
         `used` are the fingerprints of certificates that the store holds: to be renewed, not taken again.

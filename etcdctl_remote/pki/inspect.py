@@ -132,6 +132,16 @@ def key_matches(certificate: x509.Certificate, key: Secret) -> bool:
         raise ValueError(str(error)) from error
 
 
+def signed_by(leaf: x509.Certificate, carried: bytes, bundle: bytes) -> bool:
+    """Whether a CA of `bundle` (PEM) signed `leaf`, by way of the certificates in `carried` (PEM) or directly."""
+    trusted = chain.load(bundle)
+    return any(
+        chain.signed(one, root)
+        for one in chain.upwards(leaf, (*chain.load(carried), *trusted))
+        for root in trusted
+    )
+
+
 def is_ca(certificate: x509.Certificate) -> bool:
     """Whether the certificate says that it may sign others."""
     try:

@@ -52,9 +52,7 @@ class Passphrase:
         if kind == "fd":
             return _from_descriptor(int(place), what)
         if self.ask is None:
-            raise UsageError(
-                f"the passphrase {what} is needed, and there is nobody to ask", _WAYS
-            )
+            raise UsageError(f"the passphrase {what} is needed, and there is nobody to ask", _WAYS)
         typed = self.ask(f"{'New passphrase' if new else 'Passphrase'} {what}")
         if new and self.ask(f"Again: new passphrase {what}") != typed:
             raise UsageError("the two passphrases differ; nothing was changed", "run it again")
@@ -154,7 +152,9 @@ def _recipient(text: str) -> object:
     try:
         return kind.from_str(text)
     except pyrage.RecipientError as error:
-        raise UsageError(f"{text!r} is no recipient that can be used: {error}", "see `age-keygen -y`") from error
+        raise UsageError(
+            f"{text!r} is no recipient that can be used: {error}", "see `age-keygen -y`"
+        ) from error
 
 
 def _identities(path: Path) -> list[object]:
