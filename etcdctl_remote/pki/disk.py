@@ -80,6 +80,13 @@ class Disk:
         partial.replace(path)
         self.sync(path.parent)
 
+    def forget(self, path: Path) -> None:
+        """Delete a file, durably; nothing to do if there is none."""
+        if path.exists():
+            self.before(f"delete {path}")
+            path.unlink()
+            self.sync(path.parent)
+
     def link(self, path: Path, target: str) -> None:
         """Point the symbolic link `path` at `target` in one rename."""
         partial = path.with_name(f"{PARTIAL}{path.name}")

@@ -192,7 +192,7 @@ def authorities(directory: Path, opener: Opener) -> Authorities:
 
 
 def _authority(path: Path, opener: Opener) -> Authority:
-    key, key_file = _ca_key(path, opener)
+    key, key_file = ca_key(path, opener)
     outside = path.with_suffix(f".{OUTSIDE}").exists()
     authority = Authority(_need(path), key, str(key_file), outside)
     try:
@@ -207,7 +207,7 @@ def _authority(path: Path, opener: Opener) -> Authority:
     return authority
 
 
-def _ca_key(path: Path, opener: Opener) -> tuple[Secret | Sealed | None, Path]:
+def ca_key(path: Path, opener: Opener) -> tuple[Secret | Sealed | None, Path]:
     """Read a CA's key as it lies there, and where. Of two, left by a killed `certs.init`, the plain one."""
     store, plain, sealed = path.parents[2], path.with_suffix(".key"), path.with_suffix(f".{SEALED}")
     if (key := _read_key(plain, store)) is not None:
