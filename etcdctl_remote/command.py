@@ -63,6 +63,11 @@ OWN = {
         "confirm": "the cluster's name: where a CA has expired all members restart together",
     },
     "etcdctl": {"node": "on this node (default: the first that can be reached)"},
+    "certs_init": {
+        "import_": "CERT,KEY: the CA for clients and servers, its chain up to the root behind it",
+        "import_peer": "CERT,KEY: the CA for peers (left out: it is made)",
+        "passphrase": "where that of an encrypted key comes from: ask, env:NAME or fd:NUMBER",
+    },
     "lab_up": {
         "name": "the lab's name: its files are in .lab/NAME",
         "nodes": "how many nodes",

@@ -22,12 +22,12 @@ def errors(pki: Mapping[str, object]) -> Iterator[Found]:
 
 
 def _ca_key(key: Mapping[str, object]) -> Iterator[Found]:
+    """`passphrase` and `identity` may stand there in any case: they open what was sealed before."""
     protect = key.get("protect", "none")
     place = ("pki", "ca_key")
-    for name, use in (("passphrase", "passphrase"), ("recipients", "age"), ("identity", "age")):
-        if name in key and protect != use:
-            text = f"`{name}` has no meaning with `protect: {protect}`; expected `protect: {use}`"
-            yield (*place, name), True, text
+    if "recipients" in key and protect != "age":
+        text = f"`recipients` has no meaning with `protect: {protect}`; expected `protect: age`"
+        yield (*place, "recipients"), True, text
     if protect == "age":
         if not key.get("recipients"):
             yield (*place, "protect"), False, "for whom? expected `recipients`: age1… or SSH public keys"

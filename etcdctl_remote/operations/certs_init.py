@@ -21,7 +21,11 @@ from ..pki.reading import seen
 from ..pki.resealing import otherwise, reseal
 from ..pki.store import Store
 
-PROTECTION = {"none": "in the clear", "passphrase": "sealed by a passphrase", "age": "sealed for age recipients"}
+PROTECTION = {
+    "none": "in the clear",
+    "passphrase": "sealed by a passphrase",
+    "age": "sealed for age recipients",
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def _imported(
     files = {name: importing.pair(text, flag) for name, (text, flag) in given.items() if text}
     found = {
         name: importing.candidate(
-            *paths, importing.Use(_profiles(cluster, name), now, imports.passphrase.get)
+            *paths, importing.Use(_profiles(cluster, name), now, imports.passphrase.of_each)
         )
         for name, paths in files.items()
     }
@@ -135,7 +139,9 @@ def _profiles(cluster: ClusterSpec, name: str) -> list[Profile]:
     ]
 
 
-def _refuse_other(cluster: ClusterSpec, held: Generation, wanted: Mapping[str, Authority], imports: Imports) -> None:
+def _refuse_other(
+    cluster: ClusterSpec, held: Generation, wanted: Mapping[str, Authority], imports: Imports
+) -> None:
     has = {"client": held.authorities.client, "peer": held.authorities.peer}
     other = [name for name, ca in wanted.items() if has[name].certificate != ca.certificate]
     if other:

@@ -85,21 +85,25 @@ class Authority:
         """Sign a new leaf with a new key; it never outlives this CA."""
         self.refuse_outside_lifetime(now)
         key = new_key(profile.key)
+        return Credential(self.certify(profile, key.public_key(), now), key_pem(key))
+
+    def certify(self, profile: Profile, key: PublicKey, now: datetime, serial: int = 0) -> bytes:
+        """Sign a leaf (PEM) for a key that may be somebody else's; it never outlives this CA."""
+        self.refuse_outside_lifetime(now)
         start = max(_seconds(now) - BACKDATE, *(one.not_valid_before_utc for one in self.chain))
         end = min(_seconds(now) + timedelta(days=profile.days), self.not_after)
         builder = x509.CertificateBuilder(
-            self.parsed.subject, _name(profile.common_name), key.public_key(), x509.random_serial_number()
+            self.parsed.subject, _name(profile.common_name), key, serial or x509.random_serial_number()
         )
         builder = builder.not_valid_before(start).not_valid_after(end)
         for extension, critical in self._leaf_extensions(profile, key):
             builder = builder.add_extension(extension, critical)
-        leaf = builder.sign(self._signer, _digest(self._signer))
-        return Credential(_pem(leaf) + self.intermediates, key_pem(key))
+        return _pem(builder.sign(self._signer, _digest(self._signer))) + self.intermediates
 
-    def _leaf_extensions(self, profile: Profile, key: PrivateKey) -> list[tuple[x509.ExtensionType, bool]]:
+    def _leaf_extensions(self, profile: Profile, key: PublicKey) -> list[tuple[x509.ExtensionType, bool]]:
         return [
             *requested_extensions(profile, key),
-            (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+            (x509.SubjectKeyIdentifier.from_public_key(key), False),
             (_authority_key(self.identifier), False),
         ]
 
@@ -205,12 +209,12 @@ class Authority:
         return load_key(self.opened)
 
 
-def requested_extensions(profile: Profile, key: PrivateKey) -> list[tuple[x509.ExtensionType, bool]]:
+def requested_extensions(profile: Profile, key: PublicKey) -> list[tuple[x509.ExtensionType, bool]]:
     """What a leaf says of itself, and whether that is critical."""
     names: list[x509.GeneralName] = [x509.DNSName(name) for name in profile.dns]
     names += [x509.IPAddress(address) for address in profile.addresses]
     names += [x509.UniformResourceIdentifier(uri) for uri in profile.uris]
-    rsa_key = isinstance(key, rsa.RSAPrivateKey)
+    rsa_key = isinstance(key, rsa.RSAPublicKey)
     return [
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_key_usage(digital_signature=True, key_encipherment=rsa_key), True),

@@ -28,9 +28,23 @@ def signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
+WEAK = ("md2", "md4", "md5", "sha1")
+"""Hashes under which a signature proves nothing; Go refuses them too."""
+
+
+def weak(certificate: x509.Certificate) -> str:
+    """Name the hash under which it is signed, if nobody accepts that any more."""
+    digest = certificate.signature_hash_algorithm
+    return digest.name if digest is not None and digest.name in WEAK else ""
+
+
 def is_root(certificate: x509.Certificate) -> bool:
-    """Whether it signed itself: where a chain ends."""
-    return certificate.subject == certificate.issuer and signed(certificate, certificate)
+    """Whether it signed itself: where a chain ends.
+
+    A root is trusted for what it is, so one under a weak hash, which cannot be verified, is one too.
+    """
+    named = certificate.subject == certificate.issuer
+    return named and (bool(weak(certificate)) or signed(certificate, certificate))
 
 
 def roots(certificates: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:

@@ -15,9 +15,6 @@ from .authority import Authority, Credential, key_pem, load_key, new_key, plain_
 from .inspect import Leaf, is_ca, key_type, read_leaf
 from .profiles import Profile
 
-WEAK = ("md2", "md4", "md5", "sha1")
-"""Hashes under which a signature proves nothing; Go refuses them too."""
-
 
 @dataclass(frozen=True)
 class Request:
@@ -54,7 +51,7 @@ class Asked:
         key = new_key(profile.key)
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, profile.common_name)])
         builder = x509.CertificateSigningRequestBuilder(name)
-        for extension, critical in requested_extensions(profile, key):
+        for extension, critical in requested_extensions(profile, key.public_key()):
             builder = builder.add_extension(extension, critical)
         csr = builder.sign(key, hashes.SHA384() if key.key_size == 384 else hashes.SHA256())
         return cls(csr.public_bytes(serialization.Encoding.PEM), key_pem(key))
@@ -65,7 +62,7 @@ class Asked:
             csr, key = x509.load_pem_x509_csr(self.csr), load_key(self.key)
         except (ValueError, TypeError):
             return False
-        wanted = [(extension, critical) for extension, critical in requested_extensions(profile, key)]
+        wanted = requested_extensions(profile, key.public_key())
         return (
             csr.public_key() == key.public_key()
             and csr.is_signature_valid
@@ -120,6 +117,5 @@ def _unproven(path: Sequence[x509.Certificate], trusted: Authority, now: datetim
         if not one.not_valid_before_utc <= now < one.not_valid_after_utc:
             yield f"was signed by {plain_name(one.subject)!r}, which is not valid now"
     for one in path:
-        digest = one.signature_hash_algorithm
-        if not chain.is_root(one) and digest is not None and digest.name in WEAK:
-            yield f"{plain_name(one.subject)!r} is signed with {digest.name}, which nobody accepts"
+        if not chain.is_root(one) and chain.weak(one):
+            yield f"{plain_name(one.subject)!r} is signed with {chain.weak(one)}, which nobody accepts"

@@ -19,9 +19,9 @@ from ..desired.model import ExternalSpec
 from ..errors import Failed, Refused, UsageError
 from ..secret import Secret
 from .authority import Credential
+from .csr import Asked, Request, accepted
 from .disk import Disk, exclusive
 from .inspect import read_leaf
-from .request import Asked, Request, accepted
 
 PENDING = "pending"
 """Where in the store the private keys of requests wait."""

@@ -16,9 +16,9 @@ from ..errors import Refused
 from ..secret import Secret
 from . import trust
 from .authority import Authority, Credential
+from .csr import Request
 from .inspect import Leaf, read_leaf, why_renew
 from .profiles import Kind, Profile, node_profiles, split_names
-from .request import Request
 from .standin import StandIns
 
 Slot = tuple[str, Kind]

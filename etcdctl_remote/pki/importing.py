@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ..errors import UsageError
 from ..secret import Secret
@@ -22,7 +23,6 @@ from .authority import Authority, PrivateKey, key_pem, plain_name
 from .constraints import forbidden
 from .inspect import is_ca, key_type
 from .profiles import Profile
-from .request import WEAK
 
 TAKEN = "taken are RSA from 2048 bits, ECDSA P-256 and P-384"
 
@@ -101,7 +101,9 @@ def _key(path: Path, passphrase: Ask, found: Candidate) -> PrivateKey | None:
         return None
     if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         return key
-    found.wrong.append(f"{path} is a key of the type {type(key).__name__.removesuffix('PrivateKey')}; {TAKEN}")
+    found.wrong.append(
+        f"{path} is a key of the type {type(key).__name__.removesuffix('PrivateKey')}; {TAKEN}"
+    )
     return None
 
 
@@ -146,9 +148,8 @@ def _one(one: x509.Certificate, depth: int, now: datetime) -> Iterator[str]:
     kind = key_type(one)
     if kind not in ("ecdsa-p256", "ecdsa-p384") and not _long_rsa(one):
         yield f"has a key of the type {kind}; {TAKEN}"
-    digest = one.signature_hash_algorithm
-    if not chain.is_root(one) and digest is not None and digest.name in WEAK:
-        yield f"is signed with {digest.name}, which nobody accepts"
+    if not chain.is_root(one) and chain.weak(one):
+        yield f"is signed with {chain.weak(one)}, which nobody accepts"
 
 
 def _long_rsa(one: x509.Certificate) -> bool:
@@ -158,18 +159,16 @@ def _long_rsa(one: x509.Certificate) -> bool:
 
 def _uses(one: x509.Certificate, depth: int) -> Iterator[str]:
     """Say what its extensions keep it from: signing, so many CAs below it, leaves of both usages."""
+    both = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
     for extension in one.extensions:
-        value = extension.value
-        if isinstance(value, x509.KeyUsage) and not value.key_cert_sign:
-            yield "may not sign certificates (keyUsage lacks keyCertSign)"
-        if isinstance(value, x509.BasicConstraints) and value.path_length is not None:
-            if value.path_length < depth:
-                yield f"allows {value.path_length} CAs below it, and here are {depth} (path length)"
-        if isinstance(value, x509.ExtendedKeyUsage):
-            usage = x509.ExtendedKeyUsageOID
-            lacking = {usage.SERVER_AUTH, usage.CLIENT_AUTH} - set(value)
-            if lacking and usage.ANY_EXTENDED_KEY_USAGE not in value:
-                yield "allows its leaves not to be both server and client (extendedKeyUsage)"
+        match extension.value:
+            case x509.KeyUsage(key_cert_sign=False):
+                yield "may not sign certificates (keyUsage lacks keyCertSign)"
+            case x509.BasicConstraints(path_length=int(length)) if length < depth:
+                yield f"allows {length} CAs below it, and here are {depth} (path length)"
+            case x509.ExtendedKeyUsage() as usages:
+                if not both <= set(usages) and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in usages:
+                    yield "allows its leaves not to be both server and client (extendedKeyUsage)"
 
 
 def _short(path: Sequence[x509.Certificate], use: Use) -> Iterator[str]:

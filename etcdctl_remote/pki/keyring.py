@@ -43,6 +43,10 @@ class Passphrase:
             raise UsageError(f"the passphrase {what} is empty; nothing was changed", "give one that is not")
         return self.known
 
+    def of_each(self, what: str) -> Secret:
+        """Ask for every file anew: each may have its own. From elsewhere there is one for all."""
+        return Passphrase(self.source, self.ask).get(what) if self.source == "ask" else self.get(what)
+
     def _read(self, what: str, *, new: bool) -> Secret:
         kind, _, place = self.source.partition(":")
         if kind == "env":
@@ -92,7 +96,7 @@ class Keyring:
     def seal(self, key: Secret, what: str) -> bytes:
         """Encrypt a key as the inventory says, and open it again for proof."""
         if self.spec.protect == "passphrase":
-            sealed = encrypt(key, self.passphrase.get(f"for {what}", new=True))
+            sealed = encrypt(key, self.passphrase.get(what, new=True))
         else:
             sealed = encrypt(key, self.spec.recipients)
         if self._open(sealed, what) != key:

@@ -54,12 +54,15 @@ def _one(store: Store, path: Path) -> None:
     if opened is None:
         return
     if load_key(opened).public_key() != chain.load(path.read_bytes())[0].public_key():
-        raise UsageError(f"{plain} is not the key of {path}; nothing was changed", "put it back from a backup")
+        raise UsageError(
+            f"{plain} is not the key of {path}; nothing was changed", "put it back from a backup"
+        )
     if store.keys.spec.protect == "none":
         store.disk.put(plain, opened.reveal)
         store.disk.forget(sealed)
     else:
-        store.disk.put(sealed, store.keys.seal(opened, f"the CA keys of {store.root.name}"))
-        if store.keys.reopened(sealed.read_bytes(), str(sealed)) != opened:
-            raise Failed(f"{sealed} did not open again; {plain.name} stays", "look at the disk")
+        content = store.seal(opened)
+        store.disk.put(sealed, content)
+        if sealed.read_bytes() != content:
+            raise Failed(f"{sealed} is not what was written; {plain.name} stays", "look at the disk")
         store.disk.forget(plain)

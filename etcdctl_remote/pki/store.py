@@ -25,12 +25,13 @@ from pathlib import Path
 
 from ..desired.model import ClusterSpec
 from ..errors import Failed, Refused, UsageError
+from ..secret import Secret
 from . import external, reading
 from .authority import Authority, Credential
+from .csr import Request
 from .disk import PARTIAL, Disk, exclusive
 from .generation import EXPIRED, Authorities, Due, Formed, Generation, begin, completed, renewed
-from .keyring import Keyring
-from .request import Request
+from .keyring import Keyring, by_passphrase
 from .sealed import Sealed
 
 _ELSEWHERE = b"The key of this CA is not on this computer: see pki.external in the inventory.\n"
@@ -199,7 +200,16 @@ class Store:
             return files | {f"{stem}.{reading.SEALED}": key.content}
         if self.keys.spec.protect == "none":
             return files | {f"{stem}.key": key.reveal}
-        return files | {f"{stem}.{reading.SEALED}": self.keys.seal(key, f"the CA keys of {self.root.name}")}
+        return files | {f"{stem}.{reading.SEALED}": self.seal(key)}
+
+    def seal(self, key: Secret) -> bytes:
+        """Encrypt the key of a CA as the inventory says. All keys of a store have one passphrase."""
+        if self.keys.spec.protect == "passphrase" and self.keys.passphrase.known is None:
+            for path in sorted(self.root.glob(f"ca/*/*.{reading.SEALED}")):
+                if by_passphrase(content := path.read_bytes()):
+                    self.keys.open(content, str(path))
+                    break
+        return self.keys.seal(key, f"for the CA keys of {self.root.name}")
 
     def _add(self, folder: str, files: dict[str, bytes]) -> str:
         """Write `files` as the next numbered directory; return its name."""
