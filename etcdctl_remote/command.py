@@ -68,6 +68,16 @@ OWN = {
         "import_peer": "CERT,KEY: the CA for peers (left out: it is made)",
         "passphrase": "where that of an encrypted key comes from: ask, env:NAME or fd:NUMBER",
     },
+    "certs_backup": {
+        "out": "the file to write (default certs/CLUSTER-DATE.tar.age); never over one",
+        "recipient": "an age recipient or SSH public key to encrypt for; repeatable",
+        "passphrase": "where a passphrase comes from instead: ask, env:NAME or fd:NUMBER",
+    },
+    "certs_restore": {
+        "from_": "the backup",
+        "identity": "what opens it: file of an age identity or SSH private key (default pki.ca_key.identity)",
+        "passphrase": "where its passphrase comes from, if it has one: ask, env:NAME or fd:NUMBER",
+    },
     "lab_up": {
         "name": "the lab's name: its files are in .lab/NAME",
         "nodes": "how many nodes",

@@ -11,7 +11,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from ..secret import Secret
 from . import chain
-from .authority import Authority, Credential, key_pem, load_key, new_key, plain_name, requested_extensions
+from .authority import (
+    BACKDATE,
+    Authority,
+    Credential,
+    key_pem,
+    load_key,
+    new_key,
+    plain_name,
+    requested_extensions,
+)
 from .inspect import Leaf, is_ca, key_type, read_leaf
 from .profiles import Profile
 
@@ -79,7 +88,11 @@ class Asked:
 def accepted(
     asked: Asked, request: Request, answer: bytes, now: datetime
 ) -> tuple[Credential | None, list[str]]:
-    """Check what came back; the credential, or everything that is wrong with it."""
+    """Check what came back; the credential, or everything that is wrong with it.
+
+    It may begin a little later than `now`: it was signed since, by another clock. Each node's own
+    is asked before anything is installed.
+    """
     try:
         leaf = read_leaf(answer)
     except ValueError:
@@ -104,7 +117,7 @@ def _mistaken(asked: Asked, request: Request, leaf: Leaf, now: datetime) -> Iter
         yield f"lacks the usages {', '.join(f'{usage}Auth' for usage in unable)}"
     if leaf.not_after <= now:
         yield f"expired on {leaf.not_after:%Y-%m-%d %H:%M} UTC"
-    if leaf.not_before > now:
+    if leaf.not_before > now + BACKDATE:
         yield f"begins on {leaf.not_before:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M} here"
 
 
@@ -114,7 +127,7 @@ def _unproven(path: Sequence[x509.Certificate], trusted: Authority, now: datetim
     for one in path[1:]:
         if not is_ca(one):
             yield f"was signed by {plain_name(one.subject)!r}, which is no CA"
-        if not one.not_valid_before_utc <= now < one.not_valid_after_utc:
+        if one.not_valid_before_utc > now + BACKDATE or one.not_valid_after_utc <= now:
             yield f"was signed by {plain_name(one.subject)!r}, which is not valid now"
     for one in path:
         if not chain.is_root(one) and chain.weak(one):

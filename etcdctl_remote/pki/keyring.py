@@ -109,8 +109,8 @@ class Keyring:
             return decrypt(content, place, self.passphrase.get(f"of {place}"))
         if self.spec.identity is None:
             raise UsageError(
-                f"{place} is sealed for an age identity, and the inventory names none",
-                "name its file under `pki.ca_key.identity`",
+                f"{place} is encrypted for an age identity, and none is named",
+                "name its file under `pki.ca_key.identity` (for a backup also --identity)",
             )
         return decrypt(content, place, self.spec.identity)
 
