@@ -94,15 +94,19 @@ class Keyring:
         return self.opened[content]
 
     def seal(self, key: Secret, what: str) -> bytes:
-        """Encrypt a key as the inventory says, and open it again for proof."""
+        """Encrypt a key as the inventory says. For recipients it is opened again: that is cheap to prove."""
         if self.spec.protect == "passphrase":
             sealed = encrypt(key, self.passphrase.get(what, new=True))
         else:
             sealed = encrypt(key, self.spec.recipients)
-        if self._open(sealed, what) != key:
-            raise UsageError(f"{what}: what was sealed did not open again; nothing was changed")
+            self.prove(sealed, key, what)
         self.opened[sealed] = key
         return sealed
+
+    def prove(self, sealed: bytes, key: Secret, what: str) -> None:
+        """Open what was sealed; UsageError if that is not the key."""
+        if self._open(sealed, what) != key:
+            raise UsageError(f"{what}: what was sealed did not open again; nothing was changed")
 
     def _open(self, content: bytes, place: str) -> Secret:
         if by_passphrase(content):

@@ -65,4 +65,5 @@ def _one(store: Store, path: Path) -> None:
         store.disk.put(sealed, content)
         if sealed.read_bytes() != content:
             raise Failed(f"{sealed} is not what was written; {plain.name} stays", "look at the disk")
+        store.keys.prove(content, opened, str(sealed))
         store.disk.forget(plain)
