@@ -78,6 +78,11 @@ OWN = {
         "identity": "what opens it: file of an age identity or SSH private key (default pki.ca_key.identity)",
         "passphrase": "where its passphrase comes from, if it has one: ask, env:NAME or fd:NUMBER",
     },
+    "certs_list": {
+        "within": "what counts as expiring: 30d, 12h, 2w (default: a third of its life is left)",
+        "fail_within": "exit 1 if one ends within this time, or is not as it should be",
+        "metrics": "write a Prometheus textfile, too: FILE.prom",
+    },
     "lab_up": {
         "name": "the lab's name: its files are in .lab/NAME",
         "nodes": "how many nodes",

@@ -350,6 +350,7 @@ _TASKS = (
 )
 for _task in _TASKS:
     namespace.add_task(_task)
+namespace.add_collection(tasks_certs.namespace)
 _lab = Collection("lab")
 _lab.add_task(lab_up, name="up")
 _lab.add_task(lab_list, name="list")

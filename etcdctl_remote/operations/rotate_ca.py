@@ -51,7 +51,7 @@ def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
     held = kept(session)
     if rotation.expired(held.authorities, clock):
         return replace_at_once(session, consent, held, task.confirm)
-    now = seen_with_bundles(Wish(cluster, session.prepare(), {}), session)
+    now = seen_with_bundles(Wish(cluster, session.prepare(replacing=True), {}), session)
     states = course(session, held, task.which, now, clock)
     _refuse_unready(Wish(cluster, states[0], {}), now)
     todo = whole(cluster, states, now)
@@ -88,7 +88,7 @@ def course(
 ) -> tuple[Generation, ...]:
     """List the states from here to the end. Members that a former run left behind come first, alone."""
     cluster = session.cluster
-    current = session.prepare()
+    current = session.prepare(replacing=True)
     if held.rotation is None:
         if left_behind(Wish(cluster, current, {}), now):
             return (current,)

@@ -62,15 +62,17 @@ class Session:
 
         return Store.beside(self.cluster, self.keys)
 
-    def prepare(self, due: Due | None = None) -> Generation:
+    def prepare(self, due: Due | None = None, *, replacing: bool = False) -> Generation:
         """Work out the certificates in memory: what exists, and what would be issued.
 
         Without `due` only what is missing, does not fit the inventory or has expired. Where signing
-        takes a sealed key or somebody else, the new ones are stand-ins until `signed`.
+        takes a sealed key or somebody else, the new ones are stand-ins until `signed`. Whoever is
+        `replacing` the CAs may find others in the inventory than are in use.
         """
         from ..pki.generation import EXPIRED
 
-        return self.store().prepare(self.cluster, datetime.now(UTC), due or EXPIRED)
+        now = datetime.now(UTC)
+        return self.store().prepare(self.cluster, now, due or EXPIRED, replacing=replacing)
 
     def signed(self, generation: Generation) -> Generation:
         """Have what only was stood in for really signed; Refused while requests wait in a folder."""

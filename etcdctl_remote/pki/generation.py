@@ -190,7 +190,6 @@ def renewed(held: Generation, cluster: ClusterSpec, now: datetime, due: Due = EX
     Nodes that left the inventory fall out with the next change; alone they are none.
     """
     _refuse_other_peer_ca(held, cluster)
-    _refuse_other_signer(held, cluster)
     refuse_other_nodes(held, cluster)
     credentials, leaves, lines = dict(held.credentials), dict(held.leaves), list(held.issued)
     pending, stand_ins = dict(held.pending), StandIns(now)
@@ -262,20 +261,21 @@ def _refuse_other_peer_ca(held: Generation, cluster: ClusterSpec) -> None:
         )
 
 
-def _refuse_other_signer(held: Generation, cluster: ClusterSpec) -> None:
+def refuse_other_signer(held: Generation, cluster: ClusterSpec) -> None:
     """Refuse to go on with CAs that are not those of the inventory: to replace them is a task of its own."""
-    spec, ours = cluster.pki.external, held.authorities
-    if bool(spec) != ours.client.outside:
+    spec, known = cluster.pki.external, [held.authorities]
+    if held.rotation:
+        known.append(held.rotation.other)
+    if all(each.client.outside != bool(spec) for each in known):
         says, has = ("are", "are not") if spec else ("are not", "are")
         raise Refused(
             f"the inventory says that the CAs {says} elsewhere (`pki.external`), but those of {cluster.name} {has}",
             "put `pki.external` back as it was, or replace the CAs with `rotate-certs --ca`",
         )
-    if spec is None:
-        return
-    if Authorities(*trust.read(spec)) not in (ours, held.rotation.other if held.rotation else ours):
+    if spec and Authorities(*trust.read(spec)) not in known:
         raise Refused(
-            f"{spec.trust} does not hold the CA that {cluster.name} trusts, {ours.client.common_name!r}",
+            f"{spec.trust} does not hold the CA that {cluster.name} trusts, "
+            f"{held.authorities.client.common_name!r}",
             "put the file back, or replace the CAs with `rotate-certs --ca`",
         )
 

@@ -202,6 +202,8 @@ def _authority(path: Path, opener: Opener) -> Authority:
         raise UsageError(f"{path} or its key cannot be read: {error}", _RESTORE) from error
     if not fit:
         raise UsageError(f"{path} is not the certificate of a CA", _RESTORE)
+    if not authority.trust:
+        raise UsageError(f"{path} does not hold the root of its CA: the chain belongs in it", _RESTORE)
     if not matches:
         raise UsageError(f"{key_file} is not the key of {path.name}", _RESTORE)
     return authority

@@ -30,7 +30,17 @@ from . import external, reading
 from .authority import Authority, Credential
 from .csr import Request
 from .disk import PARTIAL, Disk, exclusive
-from .generation import EXPIRED, Authorities, Due, Formed, Generation, begin, completed, renewed
+from .generation import (
+    EXPIRED,
+    Authorities,
+    Due,
+    Formed,
+    Generation,
+    begin,
+    completed,
+    refuse_other_signer,
+    renewed,
+)
 from .keyring import Keyring, by_passphrase
 from .sealed import Sealed
 
@@ -62,15 +72,20 @@ class Store:
         """Read what is there; None if there is nothing. UsageError names a damaged file."""
         return reading.load(self.root, self.keys.open)
 
-    def prepare(self, cluster: ClusterSpec, now: datetime, due: Due = EXPIRED) -> Generation:
+    def prepare(
+        self, cluster: ClusterSpec, now: datetime, due: Due = EXPIRED, *, replacing: bool = False
+    ) -> Generation:
         """Work out the next state in memory: what is fine stays, what is missing or due is issued.
 
         CAs are made for an empty store only. All addresses must be known by now
-        (`ClusterSpec.with_addresses`).
+        (`ClusterSpec.with_addresses`). Other CAs than the inventory's are refused, but to who is
+        `replacing` them.
         """
         held = self.load()
         if held is None:
             held = replace(begin(cluster, now), seen=reading.seen(self.root))
+        if not replacing:
+            refuse_other_signer(held, cluster)
         return renewed(held, cluster, now, due)
 
     def former(self) -> Generation:
@@ -108,7 +123,11 @@ class Store:
         """Have requests signed as `pki.external` says; what was signed, by label."""
         spec = cluster.pki.external
         if spec is None:
-            raise ValueError("the inventory names nobody else who signs")
+            raise Refused(
+                f"the CA {requests[0].authority.common_name!r} signs elsewhere, and the inventory no longer "
+                "says where (`pki.external`)",
+                "put `pki.external` back until the CA is replaced",
+            )
         if spec.command:
             return external.by_command(spec, requests, cluster.source.absolute().parent, now)
         held = self.load()
