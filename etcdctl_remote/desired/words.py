@@ -171,8 +171,10 @@ def local_path(text: str) -> str:
 
 
 def source(text: str) -> str:
-    """Check where a passphrase comes from; the passphrase itself stands in no file."""
-    return _fits(SOURCE, text, "a place for a passphrase; expected ask, env:NAME or fd:NUMBER")
+    """Check where a passphrase comes from; it stands in no file itself, and if it does it is not repeated."""
+    if not SOURCE.fullmatch(text):
+        raise ValueError("this says not where the passphrase comes from; expected ask, env:NAME or fd:NUMBER")
+    return text
 
 
 def recipient(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +11,12 @@ import pytest
 
 from etcdctl_remote.desired.model import ClusterSpec, ExternalSpec, PkiSpec
 from etcdctl_remote.errors import Failed, Problem, Refused, UsageError
-from etcdctl_remote.pki.generation import Due, Generation
+from etcdctl_remote.observed.tls import contexts
+from etcdctl_remote.pki import rotation
+from etcdctl_remote.pki.generation import Due, Generation, renewed
 from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.pki.store import Store
+from tests.unit.observed.test_tls import meet
 
 from . import openssl, shaking
 from .stores import contents
@@ -313,3 +317,55 @@ def test_no_key_lies_anywhere_else(folder: ClusterSpec, tmp_path: Path) -> None:
         if b"PRIVATE KEY" in content and str(root.relative_to(tmp_path)) in path:
             assert path.startswith("certs/demo/pending/"), path
     assert (root / "pending").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_outside_ca_is_replaced_in_three_states(
+    commanded: ClusterSpec, peer_ca: openssl.Made, tmp_path: Path
+) -> None:
+    """By other trust files and another command: trust both, leaves from the new, trust the new only."""
+    before = deploy(commanded)
+    store, now = Store.beside(commanded), datetime.now(UTC)
+    other = openssl.root(tmp_path, "other")
+    spec = commanded.pki.external
+    assert spec
+    coming = replace(spec, trust=other.certificate, command=tuple(openssl.command(other, tmp_path)))
+    wish = replace(commanded, pki=PkiSpec(external=coming))
+    with pytest.raises(Refused, match="trusts already"):
+        rotation.trust_both(before, commanded, now)
+
+    both = rotation.trust_both(store.prepare(wish, now, replacing=True), wish, now, ["client"])
+    store.save(store.signed(both, wish, now))
+    held = deploy(wish)
+    assert held.ca_bundle.count(b"BEGIN CERT") == 2
+    assert held.peer_ca_bundle == before.peer_ca_bundle
+    assert held.leaf("n1", Kind.SERVER) == before.leaf("n1", Kind.SERVER)
+    for issuer, roots in (("other", 2), ("other", 1)):
+        store.save(store.signed(renewed(rotation.advanced(held), wish, now), wish, now))
+        held = deploy(wish)
+        assert held.leaf("n1", Kind.SERVER).issuer == issuer
+        assert held.ca_bundle.count(b"BEGIN CERT") == roots
+    assert held.leaf("n1", Kind.PEER) == before.leaf("n1", Kind.PEER)
+    assert held.rotation is None
+
+
+def test_from_here_to_outside(cluster: ClusterSpec, commanded: ClusterSpec, tmp_path: Path) -> None:
+    """A CA whose key lies here is replaced by one whose key does not."""
+    deploy(cluster)
+    store, now = Store.beside(cluster), datetime.now(UTC)
+    store.save(rotation.trust_both(store.prepare(commanded, now, replacing=True), commanded, now))
+    held = deploy(commanded)
+    for _ in range(2):
+        store.save(store.signed(renewed(rotation.advanced(held), commanded, now), commanded, now))
+        held = deploy(commanded)
+    assert held.leaf("n1", Kind.SERVER).issuer == "signer"
+    assert planned(commanded).issued == ()
+    assert held.authorities.client.outside
+
+
+def test_stand_ins_shake_hands_with_each_other(commanded: ClusterSpec) -> None:
+    """A preflight tries the network before anybody has signed anything."""
+    roles = contexts(planned(commanded), ["n1", "n2"])
+    for kind in ("client", "peer"):
+        meet(roles["n1"].serve[kind], roles["n2"].dial[kind], "10.0.0.1")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        meet(roles["n1"].serve["client"], roles["n2"].dial["client"], "10.0.0.2")
