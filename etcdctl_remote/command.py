@@ -63,6 +63,21 @@ OWN = {
         "confirm": "the cluster's name: where a CA has expired all members restart together",
     },
     "etcdctl": {"node": "on this node (default: the first that can be reached)"},
+    "certs_init": {
+        "import_": "CERT,KEY: the CA for clients and servers, its chain up to the root behind it",
+        "import_peer": "CERT,KEY: the CA for peers (left out: it is made)",
+        "passphrase": "where that of an encrypted key comes from: ask, env:NAME or fd:NUMBER",
+    },
+    "certs_backup": {
+        "out": "the file to write (default certs/CLUSTER-DATE.tar.age); never over one",
+        "recipient": "an age recipient or SSH public key to encrypt for; repeatable",
+        "passphrase": "where a passphrase comes from instead: ask, env:NAME or fd:NUMBER",
+    },
+    "certs_restore": {
+        "from_": "the backup",
+        "identity": "what opens it: file of an age identity or SSH private key (default pki.ca_key.identity)",
+        "passphrase": "where its passphrase comes from, if it has one: ask, env:NAME or fd:NUMBER",
+    },
     "certs_list": {
         "within": "what counts as expiring: 30d, 12h, 2w (default: a third of its life is left)",
         "fail_within": "exit 1 if one ends within this time, or is not as it should be",

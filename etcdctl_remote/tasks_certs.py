@@ -12,6 +12,7 @@ from invoke.exceptions import Exit
 from .command import command
 from .errors import UsageError
 from .running import look, screen
+from .tasks_store import certs_backup, certs_init, certs_restore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,4 +86,7 @@ def _kept(wrong: list[UsageError]) -> Iterator[None]:
 
 
 namespace = Collection("certs")
+namespace.add_task(certs_init, name="init")
+namespace.add_task(certs_backup, name="backup")
+namespace.add_task(certs_restore, name="restore")
 namespace.add_task(certs_list, name="list", default=True)

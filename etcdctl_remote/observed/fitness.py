@@ -27,11 +27,11 @@ def held_bundle(sight: Sight, role: str) -> tuple[Leaf, ...]:
 
 
 def signing(sight: Sight, role: str) -> str:
-    """The fingerprint of the CA that signs now; empty if it is not known here."""
+    """The fingerprint of the CA that signs now, or of the root above it; empty if it is not known here."""
     if sight.held is None:
         return ""
     authorities = sight.held.authorities
-    return read_leaf((authorities.client if role == CLIENT_CA else authorities.peer).certificate).fingerprint
+    return bundle((authorities.client if role == CLIENT_CA else authorities.peer).trust)[-1].fingerprint
 
 
 def bundle(pem: bytes | None) -> tuple[Leaf, ...]:
@@ -96,7 +96,9 @@ def _issuer(sight: Sight, node: str, kind: Kind, leaf: Leaf, cure: str) -> Itera
     strange = [where for where, cas in trusting.items() if cas and not chains(leaf, cas, between)]
     if strange:
         yield Fault(Verdict.WRONG_ISSUER, f"{leaf.issuer} is not in {' nor in '.join(strange)}", cure)
-    elif sight.held and not sight.held.authorities.signer(kind).signed(leaf.certificate):
+    elif sight.held and not sight.held.authorities.signer(kind).signed(
+        leaf.certificate, [one.certificate for one in between]
+    ):
         now = sight.held.authorities.signer(kind).common_name
         yield Fault(Verdict.WRONG_ISSUER, f"{leaf.issuer} signed it, {now} signs now", cure)
 

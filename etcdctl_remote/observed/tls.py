@@ -34,7 +34,16 @@ class Contexts:
 
 def contexts(generation: Generation, nodes: Iterable[str]) -> dict[str, Contexts]:
     """Load every node's certificates, as etcd on that node will use them."""
-    return {node: _contexts(generation.node_files(node)) for node in nodes}
+    return {node: _contexts(_trusting_stand_ins(generation, node)) for node in nodes}
+
+
+def _trusting_stand_ins(generation: Generation, node: str) -> Mapping[str, bytes | Secret]:
+    """What is not signed yet shakes hands all the same: it is the network that is looked at."""
+    trust = {"ca.crt": generation.ca_bundle, "peer-ca.crt": generation.peer_ca_bundle}
+    return {
+        **generation.node_files(node),
+        **{name: bundle + generation.stand_in_trust for name, bundle in trust.items()},
+    }
 
 
 def _contexts(files: Mapping[str, bytes | Secret]) -> Contexts:

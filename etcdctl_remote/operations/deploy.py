@@ -16,6 +16,7 @@ from .consent import Consent
 from .converge import plan
 from .fitting import refuse_misfit
 from .leaves import turning
+from .notes import with_unsigned
 from .proof import prove, refuse_silent, seen
 from .refusals import refuse_unsafe
 from .session import Session, cache_dir, resolved
@@ -30,8 +31,11 @@ def deploy(session: Session, consent: Consent) -> Plan:
     now = seen(want, session)
     refuse_unsafe(want, now)
     want = replace(want, archives=_archives(session, want, now, consent.dry_run))
-    todo = plan(want, now)
+    todo = with_unsigned(plan(want, now), want)
     if todo and not consent.dry_run:
+        generation = session.signed(generation)
+        want = replace(want, generation=generation)
+        todo = plan(want, now)
         refuse_misfit(session, want, now, turning(todo))
         from ..preflight import checks, unit
         from .cut_off import refuse_cut_off

@@ -43,6 +43,21 @@ def with_silent(todo: Plan, now: ClusterState) -> Plan:
     return replace(todo, notes=found, incomplete=bool(left) and not todo)
 
 
+def with_unsigned(todo: Plan, want: Wish) -> Plan:
+    """Say which certificates are stand-ins in a plan, and who will sign in the end."""
+    spec = want.cluster.pki.external
+    outside = [
+        str(request.label) for request in want.generation.pending.values() if request.authority.outside
+    ]
+    lines = []
+    if outside and spec:
+        how = f"by {spec.command[0]}" if spec.command else f"their requests would lie in {spec.folder}"
+        lines.append(f"to be signed elsewhere, {how}: {', '.join(outside)}")
+    if len(outside) < len(want.generation.pending):
+        lines.append("the key of the CA is sealed: it is opened to sign when this is carried out")
+    return replace(todo, notes=(*todo.notes, *lines))
+
+
 def _for_dropins(spec: HostSpec, host: HostState) -> bool:
     """Whether only the operator's drop-ins can be why a member restarts.
 

@@ -38,6 +38,9 @@ def replace_at_once(session: Session, consent: Consent, held: Generation, confir
     now = seen(want, session)
     todo = plan(want, now)
     if not consent.dry_run:
+        held = session.signed(held)
+        want = Wish(cluster, held, {})
+        todo = plan(want, now)
         refuse_unfit(want, now)
     if not todo or not consent.confirmed(todo, confirm, cluster.name, COST):
         return todo

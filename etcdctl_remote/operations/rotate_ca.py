@@ -54,7 +54,7 @@ def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
     _refuse_which(cluster, held, task.which)
     if rotation.expired(held.authorities, clock):
         return replace_at_once(session, consent, held, task.confirm)
-    present = Wish(cluster, session.prepare(), {})
+    present = Wish(cluster, session.prepare(replacing=True), {})
     now = seen_with_bundles(present, session)
     if cut_off(present, now):
         return replace_at_once(session, consent, held, task.confirm)
@@ -108,7 +108,7 @@ def course(
 ) -> tuple[Generation, ...]:
     """List the states from here to the end."""
     cluster = session.cluster
-    current = session.prepare()
+    current = session.prepare(replacing=True)
     if held.rotation is None:
         current = rotation.trust_both(current, cluster, clock, which)
     states = [current]
@@ -179,6 +179,7 @@ def _plan(want: Wish, now: ClusterState) -> Plan:
 
 def _bring(session: Session, want: Wish) -> None:
     """Save a state, bring the cluster there, and prove it: nothing left to do, nothing old shown."""
+    want = replace(want, generation=session.signed(want.generation))
     session.save(want.generation)
     now = seen_with_bundles(want, session)
     todo = _plan(want, now)

@@ -15,7 +15,7 @@ from ..errors import Failed, Refused, UsageError, none_reached
 from ..observed.state import ClusterState, HostState
 from ..pki import rotation
 from ..pki.generation import Due, Generation, State
-from ..pki.store import BACK, Store
+from ..pki.store import BACK
 from ..plan import gates
 from ..plan.step import Plan, Stage
 from ..plan.steps import StartEtcd, WriteFiles
@@ -42,7 +42,7 @@ def rotate_certs(
     held, clock = kept(session), datetime.now(UTC)
     if rotation.expired(held.authorities, clock) and not back:
         return replace_at_once(session, consent, held, confirm)
-    generation = Store.beside(cluster).former() if back else session.prepare(due)
+    generation = session.store().former() if back else session.prepare(due)
     want = Wish(cluster, generation, {})
     now = seen_with_bundles(want, session)
     if cut_off(want, now):
@@ -50,6 +50,9 @@ def rotate_certs(
     restarts = back and bool(left_behind(want, now))
     todo = converge.plan(want, now) if restarts else plan(want, now, clock)
     if not consent.dry_run:
+        generation = session.signed(generation)
+        want = replace(want, generation=generation)
+        todo = converge.plan(want, now) if restarts else plan(want, now, clock)
         refuse_misfit(session, want, now, tuple(todo.hosts))
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo

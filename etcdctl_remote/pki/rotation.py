@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Literal
 
 from ..desired.model import ClusterSpec
+from ..errors import Refused
 from .authority import Authority
 from .generation import Authorities, Generation, Rotation, State, new_authorities
 
@@ -117,12 +118,19 @@ def old_cas(held: Generation) -> tuple[Authority, ...]:
 def _successors(
     held: Authorities, cluster: ClusterSpec, now: datetime, which: Collection[Which]
 ) -> Authorities:
-    made = new_authorities(cluster, now)
-    if held.own_peer is None:
-        return made
-    return Authorities(
-        made.client if "client" in which else held.client, made.peer if "peer" in which else held.own_peer
-    )
+    """Make the CAs to come. Of an outside CA there has to be another root by now."""
+    coming = made = new_authorities(cluster, now)
+    if held.own_peer is not None:
+        coming = Authorities(
+            made.client if "client" in which else held.client,
+            made.peer if "peer" in which else held.own_peer,
+        )
+    if not _new(held, coming):
+        raise Refused(
+            f"the files of `pki.external` hold the CAs that {cluster.name} trusts already; nothing was changed",
+            "put the root of the new CA into `trust` or `peer_trust`, and have its key sign",
+        )
+    return coming
 
 
 def _new(before: Authorities, after: Authorities) -> tuple[Authority, ...]:
@@ -138,8 +146,8 @@ def _each(authorities: Authorities) -> Iterator[Authority]:
 
 
 def _trusting(held: Generation, *trusted: Authorities) -> Generation:
-    client = dict.fromkeys(each.client.certificate for each in trusted)
-    peer = dict.fromkeys(each.peer.certificate for each in trusted)
+    client = dict.fromkeys(each.client.trust for each in trusted)
+    peer = dict.fromkeys(each.peer.trust for each in trusted)
     return replace(held, ca_bundle=b"".join(client), peer_ca_bundle=b"".join(peer))
 
 

@@ -200,8 +200,8 @@ def intermediate(root: Authority) -> tuple[Authority, bytes]:
         own.parsed.not_valid_before_utc,
         own.parsed.not_valid_after_utc,
     ).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    pem = built.sign(load_key(root.key), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    return Authority(pem, own.key), pem
+    pem = built.sign(load_key(root.opened), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return Authority(pem + root.certificate, own.key), pem
 
 
 # -- what differs ----------------------------------------------------------------------------
