@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -174,3 +174,23 @@ def _undecided(node: str, interface: str, found: list[str]) -> UsageError:
 def _no_usage(problem: Problem) -> Problem:
     """An interface that is down does not make the task's arguments wrong."""
     return Failed(problem.message, problem.hint) if isinstance(problem, UsageError) else problem
+
+
+@contextmanager
+def offline(
+    path: Path, task: str, arguments: Mapping[str, object], tell: Callable[[str], None]
+) -> Iterator[ClusterSpec]:
+    """Work with the certificates beside an inventory: the journal is kept, no host is asked."""
+    cluster = inventory.load(path)
+    journal = Journal(beside(path), warn=tell)
+    with _journaled(journal):
+        journal.start(task, cluster.name, dict(arguments))
+        yield cluster
+
+
+def addressed(cluster: ClusterSpec, path: Path, ways: Ways) -> ClusterSpec:
+    """Fill in the addresses that only the hosts know; where all are known, none is asked."""
+    if all(node.address for node in cluster.nodes):
+        return cluster
+    with session(path, "read addresses", ways=ways) as opened:
+        return opened.cluster

@@ -11,6 +11,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from . import tasks_certs
 from .command import command, inventory_path
 from .errors import UsageError
 from .running import Asked, change, consent_on, look, screen, show_plan, ways_on
@@ -338,3 +339,4 @@ _lab.add_task(lab_up, name="up")
 _lab.add_task(lab_list, name="list")
 _lab.add_task(lab_down, name="down")
 namespace.add_collection(_lab)
+namespace.add_collection(tasks_certs.namespace)

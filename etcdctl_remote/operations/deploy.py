@@ -13,7 +13,7 @@ what is done about them:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -48,10 +48,15 @@ RESTART_DEADLINE = 300.0
 
 def deploy(session: Session, consent: Consent) -> Plan:
     """Deploy, and return the plan that was carried out (or would be, in a dry run)."""
-    cluster = resolved(session.cluster)
-    generation = session.prepare()
-    want = Wish(cluster, generation, {})
-    now = _seen(want, session)
+    return carried_out(session, consent, Wish(resolved(session.cluster), session.prepare(), {}), plan)
+
+
+def carried_out(
+    session: Session, consent: Consent, want: Wish, plan: Callable[[Wish, ClusterState], Plan]
+) -> Plan:
+    """Bring the hosts to `want` by what `plan` plans, and prove it: the way of every task that does so."""
+    cluster, generation = want.cluster, want.generation
+    now = seen(want, session)
     refuse_unsafe(want, now)
     want = replace(want, archives=_archives(session, want, now, consent.dry_run))
     todo = plan(want, now)
@@ -78,7 +83,7 @@ def deploy(session: Session, consent: Consent) -> Plan:
     return todo
 
 
-def _seen(want: Wish, session: Session) -> ClusterState:
+def seen(want: Wish, session: Session) -> ClusterState:
     """Observe the hosts and the paths whose state decides anything, once they stand still."""
     paths = _paths(want)
     return settled(lambda: session.observe(paths), len(want.cluster.nodes))
@@ -135,7 +140,7 @@ def _refuse_silent(now: ClusterState) -> None:
 
 def _left(want: Wish, session: Session) -> tuple[ClusterState, Plan]:
     """Observe, and plan what is left; a refusal says that the deploy ran."""
-    now = _seen(want, session)
+    now = seen(want, session)
     try:
         return now, plan(want, now)
     except Refused as refusal:

@@ -9,7 +9,7 @@ from functools import cached_property
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..errors import Refused
@@ -17,7 +17,7 @@ from ..secret import Secret
 from .profiles import KeyType, Profile, Usage
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
 BACKDATE = timedelta(minutes=5)
 """How far a node's clock may lag behind the laptop's before a new certificate is refused there."""
@@ -73,28 +73,38 @@ class Authority:
     def issue(self, profile: Profile, now: datetime) -> Credential:
         """Sign a new leaf with a new key; it never outlives this CA."""
         self.refuse_outside_lifetime(now)
-        ca, key = self.parsed, new_key(profile.key)
+        key = new_key(profile.key)
+        return Credential(self.certify(profile, key.public_key(), now), key_pem(key))
+
+    def certify(self, profile: Profile, key: PublicKey, now: datetime, serial: int = 0) -> bytes:
+        """Sign a leaf (PEM) for a key that may be somebody else's; it never outlives this CA."""
+        self.refuse_outside_lifetime(now)
+        ca = self.parsed
         start = max(_seconds(now) - BACKDATE, ca.not_valid_before_utc)
         end = min(_seconds(now) + timedelta(days=profile.days), ca.not_valid_after_utc)
         builder = x509.CertificateBuilder(
-            ca.subject, _name(profile.common_name), key.public_key(), x509.random_serial_number()
+            ca.subject, _name(profile.common_name), key, serial or x509.random_serial_number()
         )
         builder = builder.not_valid_before(start).not_valid_after(end)
         for extension, critical in self._leaf_extensions(profile, key):
             builder = builder.add_extension(extension, critical)
-        return Credential(_pem(builder.sign(self._signer, _digest(self._signer))), key_pem(key))
+        return _pem(builder.sign(self._signer, _digest(self._signer)))
 
-    def _leaf_extensions(self, profile: Profile, key: PrivateKey) -> list[tuple[x509.ExtensionType, bool]]:
+    def sign_list(self, builder: x509.CertificateRevocationListBuilder) -> x509.CertificateRevocationList:
+        """Sign a list of revoked certificates."""
+        return builder.sign(self._signer, _digest(self._signer))
+
+    def _leaf_extensions(self, profile: Profile, key: PublicKey) -> list[tuple[x509.ExtensionType, bool]]:
         names: list[x509.GeneralName] = [x509.DNSName(name) for name in profile.dns]
         names += [x509.IPAddress(address) for address in profile.addresses]
         names += [x509.UniformResourceIdentifier(uri) for uri in profile.uris]
-        rsa_key = isinstance(key, rsa.RSAPrivateKey)
+        rsa_key = isinstance(key, rsa.RSAPublicKey)
         return [
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (_key_usage(digital_signature=True, key_encipherment=rsa_key), True),
             (x509.ExtendedKeyUsage([USAGES[usage] for usage in profile.usages]), False),
             (x509.SubjectAlternativeName(names), False),
-            (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+            (x509.SubjectKeyIdentifier.from_public_key(key), False),
             (_authority_key(self.identifier), False),
         ]
 

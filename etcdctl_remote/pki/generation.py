@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ..desired.model import ClusterSpec
 from ..errors import Refused
 from ..secret import Secret
 from .authority import Authority, Credential
+from .crl import Revocations
 from .inspect import Leaf, read_leaf, why_renew
 from .profiles import Kind, Profile, node_profiles, split_names
 
@@ -80,6 +81,7 @@ class Generation:
     new_authorities: bool = False
     formed: Formed | None = None
     """The cluster of this token, if it was ever seen serving."""
+    revocations: Revocations = field(default_factory=Revocations)
     seen: tuple[str, ...] = ()
     """What the store held when this was read; `save` refuses if it holds something else by then."""
 
@@ -106,6 +108,7 @@ class Generation:
         files: dict[str, bytes | Secret] = {
             "ca.crt": self.ca_bundle,
             "peer-ca.crt": self.peer_ca_bundle,
+            **self.revocations.files,
         }
         for kind in Kind:
             credential = self.credential(node, kind)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..secret import Secret
+from . import crl
 from .authority import Authority, Credential
 from .generation import Authorities, Formed, Generation, Slot, adopt
 from .inspect import Leaf, is_ca, key_matches, read_leaf
@@ -23,7 +24,7 @@ from .profiles import Kind
 FORMAT = 1
 META = "generation.json"
 FORMED = "cluster.json"
-RESERVED = frozenset({META, "ca.crt", "peer-ca.crt"})
+RESERVED = frozenset({META, "ca.crt", "peer-ca.crt", *crl.FILES.values()})
 """What lies in a generation beside the nodes' directories."""
 
 _RESTORE = "put the file back from a backup of this directory"
@@ -99,6 +100,7 @@ class Meta:
     token: str
     signs: str
     """The directory under `ca/` that signs new leaves."""
+    revoked: object = ()
 
 
 def _meta(path: Path) -> Meta:
@@ -112,7 +114,7 @@ def _meta(path: Path) -> Meta:
             f"{path} has format {version}; this release knows {FORMAT}",
             "use the release of etcdctl-remote that wrote it, or a newer one",
         )
-    return Meta(str(token), str(signs))
+    return Meta(str(token), str(signs), data.get("revoked", []))
 
 
 def _generation(root: Path, directory: Path) -> Generation:
@@ -127,6 +129,7 @@ def _generation(root: Path, directory: Path) -> Generation:
         credentials={slot: credential for slot, (credential, _) in held.items()},
         leaves={slot: leaf for slot, (_, leaf) in held.items()},
         formed=_formed(formed_at(root, meta.token) / FORMED),
+        revocations=crl.read(directory, meta.revoked),
     )
 
 

@@ -2,8 +2,10 @@
 
     ca/0001/           ca.crt ca.key, and peer-ca.crt peer-ca.key if peers have their own
     generations/0003/  generation.json ca.crt peer-ca.crt, and a directory for each node
-                       with server, peer and etcdctl, .crt and .key
+                       with server, peer and etcdctl, .crt and .key;
+                       ca.crl, peer-ca.crl once something is revoked
     formed/TOKEN/      cluster.json: the cluster of this token was seen serving
+    issued/0001/       a certificate of an application: issued.json NAME.crt, and NAME.key if it was made here
     current            → generations/0003
     .lock
 
@@ -15,7 +17,7 @@ needs no lock, and a crash leaves the old state or the new one.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -23,7 +25,7 @@ from pathlib import Path
 
 from ..desired.model import ClusterSpec
 from ..errors import Failed, Refused, UsageError
-from . import reading
+from . import issued, reading
 from .authority import Authority
 from .disk import PARTIAL, Disk, exclusive
 from .generation import Formed, Generation, Wish, begin, renewed
@@ -91,6 +93,12 @@ class Store:
                 self.disk.directory(place.parent)
                 self.disk.tree(place, {reading.FORMED: json.dumps(content, indent=1).encode() + b"\n"})
 
+    def enrol(self, files: Mapping[str, bytes]) -> str:
+        """Add a certificate to the register, durably; return its number. See `issued.entry_files`."""
+        with self._writing(), exclusive(self.root / ".lock"):
+            self._sweep()
+            return self._add(issued.FOLDER, dict(files))
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
@@ -113,6 +121,8 @@ class Store:
             self._sweep()
             signs = self._authorities(generation)
             meta = {"format": reading.FORMAT, "token": generation.token, "signs": signs}
+            if generation.revocations.entries:
+                meta["revoked"] = generation.revocations.document()
             files[reading.META] = json.dumps(meta, indent=1).encode() + b"\n"
             name = self._add("generations", files)
             self._point(name)
@@ -149,7 +159,7 @@ class Store:
 
     def _sweep(self) -> None:
         """Remove what an interrupted run left half done."""
-        for folder in (self.root / "ca", self.root / "generations", self.root / "formed"):
+        for folder in (self.root / name for name in ("ca", "generations", "formed", issued.FOLDER)):
             for leftover in folder.glob(f"{PARTIAL}*"):
                 self.disk.remove(leftover)
 
@@ -162,6 +172,7 @@ def _authority_files(stem: str, authority: Authority) -> dict[str, bytes]:
 
 def _files(generation: Generation) -> dict[str, bytes]:
     files = {"ca.crt": generation.ca_bundle, "peer-ca.crt": generation.peer_ca_bundle}
+    files |= generation.revocations.files
     for (node, kind), credential in generation.credentials.items():
         _refuse_path(node)
         files[f"{node}/{kind.stem}.crt"] = credential.certificate_pem
