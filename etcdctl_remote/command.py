@@ -38,6 +38,15 @@ HELP = {
     "lines": "how many of the last lines of each node",
     "follow": "go on with what comes, until Ctrl-C",
     "delete_data": "delete the data directories instead of moving them aside",
+    "within": "renew what ends within this time, 30d say (default: a third of its life is left)",
+    "only": "server, peer, client; several with commas between",
+    "force": "renew even what is fine",
+    "if_needed": "say nothing where nothing is due: for cron",
+    "back": "put the certificates before the current ones in force again",
+    "ca": "replace the CAs: trust both, leaves from the new, trust the new only",
+    "ca_only": "replace only the CA of client or peer",
+    "pause_before_leaves": "with --ca: stop once both are trusted, for clients to take the bundle",
+    "pause_before_drop": "with --ca: stop before the old CA is dropped, for clients to move",
     "run": "the id of one run, as the list shows it: step by step",
 }
 OWN = {
@@ -48,6 +57,10 @@ OWN = {
         "version": "the etcd release, for example 3.6.14 (default: the newest that is known)",
         "user": "the login user (default: what OpenSSH's configuration says)",
         "schema": "write the inventory's JSON Schema to standard output instead",
+    },
+    "rotate_certs": {
+        "node": "only this node; repeatable",
+        "confirm": "the cluster's name: where a CA has expired all members restart together",
     },
     "etcdctl": {"node": "on this node (default: the first that can be reached)"},
     "lab_up": {

@@ -5,7 +5,7 @@ Everything heavy is imported inside, as in `tasks.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from .command import inventory_path
@@ -60,8 +60,12 @@ def change(
     *,
     partial: bool = False,
     noted: Mapping[str, object] | None = None,
+    quiet: bool = False,
 ) -> None:
-    """Run an operation that changes something: progress, consent, journal, a closing line."""
+    """Run an operation that changes something: progress, consent, journal, a closing line.
+
+    `quiet` says nothing where there is nothing to do: for cron.
+    """
     from .console.progress import progress
     from .session import session
 
@@ -69,6 +73,8 @@ def change(
     path = inventory_path(asked.inventory)
     with progress(out) as listen:
         ways = ways_on(out, listen)
+        if quiet:
+            ways = replace(ways, tell=lambda line: None)
         mode: Mode = "read" if asked.dry_run else "change"
         arguments = {"yes": asked.yes, "dry_run": asked.dry_run, **(noted or {})}
         with session(path, task, mode, partial=partial, ways=ways, arguments=arguments) as opened:
@@ -76,6 +82,8 @@ def change(
             todo = operation(opened, consent)
             if todo.incomplete and opened.journal:
                 opened.journal.exit = 1
+    if quiet and not todo and not todo.incomplete and asked.output != "json":
+        return
     if asked.dry_run:
         show_plan(out, todo)
     else:

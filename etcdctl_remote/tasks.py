@@ -15,6 +15,7 @@ from . import tasks_certs
 from .command import command, inventory_path
 from .errors import UsageError
 from .running import Asked, change, consent_on, look, screen, show_plan, ways_on
+from .tasks_rotate import rotate_certs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -332,7 +333,22 @@ def _broken(out: Output) -> Callable[[str, Exception], None]:
 
 
 namespace = Collection("etcdctl_remote")
-for _task in (init, check, plan, deploy, health, status, etcdctl, logs, start, stop, destroy, audit):
+_TASKS = (
+    init,
+    check,
+    plan,
+    deploy,
+    health,
+    status,
+    etcdctl,
+    logs,
+    start,
+    stop,
+    rotate_certs,
+    destroy,
+    audit,
+)
+for _task in _TASKS:
     namespace.add_task(_task)
 _lab = Collection("lab")
 _lab.add_task(lab_up, name="up")

@@ -6,7 +6,9 @@ Ids are integers here and hex strings wherever a person or a script reads them.
 
 from __future__ import annotations
 
+import hashlib
 import re
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -168,6 +170,12 @@ class Served:
     accepted: bool = False
     """Whether it took the certificate we showed, and answered."""
     error: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the DER, hex; empty if none was seen."""
+        der = ssl.PEM_cert_to_DER_cert(self.certificate.decode()) if self.certificate else b""
+        return hashlib.sha256(der).hexdigest() if der else ""
 
 
 @dataclass(frozen=True)

@@ -25,17 +25,16 @@ from ..observed.state import ClusterState, HostState
 from ..pki import crl, issued
 from ..pki.authority import Authority, Credential
 from ..pki.crl import Port, Revocations, Revoked
-from ..pki.former import former
 from ..pki.generation import Generation
 from ..pki.issued import Issued
 from ..pki.profiles import Kind
+from ..pki.replaced import replaced
 from ..pki.store import Store
-from ..plan import gates
-from ..plan.step import Plan, Stage
+from ..plan.step import Plan
 from ..plan.steps import RestartEtcd
-from . import deploy
+from . import converge, deploy
 from .consent import Consent
-from .proof import prove
+from .dialled import prove
 from .refusals import lost_quorum
 from .session import Session, resolved
 from .wish import Wish, formed
@@ -136,14 +135,14 @@ def planner(held: Generation, targets: Sequence[Target]) -> Callable[[Wish, Clus
             raise Refused(f"{want.cluster.name} does not run yet; nothing was changed", "`deploy` first")
         if not now.has_quorum:
             raise lost_quorum(want, now)
-        before = deploy.plan(replace(want, generation=held), now)
+        before = converge.plan(replace(want, generation=held), now)
         if before and not all(target.accounted for target in targets):
             raise Refused(
                 "the nodes are not as the inventory says, and may still use a certificate that is not in the "
                 "register; nothing was changed",
                 "`deploy`, then revoke",
             )
-        todo = deploy.plan(want, now)
+        todo = converge.plan(want, now)
         title = f"revoke {', '.join(map(str, targets))} in {want.cluster.name}"
         if not todo:
             return replace(todo, title=title)
@@ -151,7 +150,7 @@ def planner(held: Generation, targets: Sequence[Target]) -> Callable[[Wish, Clus
         notes = [*todo.notes, FIRST if restarts else LATER, OPEN]
         if before:
             notes.append("the hosts are not as the inventory says: what `deploy` would do goes along")
-        return replace(todo, title=title, stages=_one_by_one(todo.stages, now), notes=tuple(notes))
+        return replace(todo, title=title, notes=tuple(notes))
 
     return plan
 
@@ -184,20 +183,6 @@ def _deaf(host: HostState) -> str:
     return f"does not tell its release ({program or 'unknown program'})"
 
 
-def _one_by_one(stages: Sequence[Stage], now: ClusterState) -> tuple[Stage, ...]:
-    """Give the list to one node after the other: each serves with it before the next one gets it."""
-    parted: list[Stage] = []
-    for stage in stages:
-        if stage.gate or stage.until:
-            parted.append(stage)
-            continue
-        for node in stage.hosts:
-            steps = tuple(step for step in stage.steps if step.host == node)
-            until = gates.all_serve([node]) if now.hosts[node].serving else None
-            parted.append(Stage(f"{stage.title} on {node}", steps, until=until, deadline=30.0))
-    return tuple(parted)
-
-
 def _by_serial(
     root: Path, held: Generation, register: Sequence[Issued], serial: str, now: datetime
 ) -> Target:
@@ -216,7 +201,7 @@ def _by_serial(
         if not one.valid(now):
             raise _expired(one)
         return _issued(one, held, now)
-    leaf = former(root, serial)
+    leaf = replaced(root, serial)
     if leaf is None:
         return Target(Revoked(serial, "", now, None, ("client", "peer")), None, accounted=False)
     name = f"the former {leaf.kind.value} certificate of {leaf.node}"

@@ -1,49 +1,25 @@
-"""Bring every host to what the inventory says.
-
-The first start is together: etcd is ready only once a quorum is, so a serial start would
-hang. Every later restart is rolling, one member at a time, the leader last. Dangers, and
-what is done about them:
-
-- A data directory that is not this cluster's: refused, never touched.
-- A member whose data is gone: refused. Started again under its old id it would have
-  forgotten its votes and what it acknowledged; it must be replaced.
-- An empty host beside a cluster that has already elected a leader is never "new" unless
-  the cluster itself still waits for its first start.
-"""
+"""Bring every host to what the inventory says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from ..acquire import Archive, acquire
-from ..desired.model import NodeSpec
-from ..desired.spec import HostSpec
-from ..errors import Failed, Refused
-from ..observed.lost import silence, silent
-from ..observed.state import ClusterState, Data, HostState
-from ..plan import gates
-from ..plan.reconcile import files
-from ..plan.step import Gate, Plan, Stage, Step
-from ..plan.steps import CreateUser, InstallRelease, InstallUnit, MoveLeader, RestartEtcd, StartEtcd
+from ..observed.state import ClusterState
+from ..plan.step import Plan
+from ..plan.steps import (
+    InstallUnit,
+)
 from .consent import Consent
-from .notes import notes, with_silent
-from .ownership import token_of
-from .refusals import denied, lost_quorum, refuse_unsafe
+from .converge import plan
+from .fitting import refuse_misfit
+from .leaves import turning
+from .proof import prove, refuse_silent, seen
+from .refusals import refuse_unsafe
 from .session import Session, cache_dir, resolved
-from .settle import settled
-from .wish import Wish, as_paths, formed, stale
-
-ROUNDS = 2
-"""How often what is left after a run is done as well, before it is an error."""
-
-START_DEADLINE = 60.0
-"""Seconds for a first election among members that all started: it takes one or two."""
-
-RESTART_DEADLINE = 300.0
-"""Seconds for one member to come back: a large database takes its time to load."""
+from .wish import Wish, formed
 
 
 def deploy(session: Session, consent: Consent) -> Plan:
@@ -54,13 +30,14 @@ def deploy(session: Session, consent: Consent) -> Plan:
 def carried_out(
     session: Session, consent: Consent, want: Wish, plan: Callable[[Wish, ClusterState], Plan]
 ) -> Plan:
-    """Bring the hosts to `want` by what `plan` plans, and prove it: the way of every task that does so."""
+    """Bring the hosts to `want` by what `plan` plans, and prove that nothing is left to do."""
     cluster, generation = want.cluster, want.generation
     now = seen(want, session)
     refuse_unsafe(want, now)
     want = replace(want, archives=_archives(session, want, now, consent.dry_run))
     todo = plan(want, now)
     if todo and not consent.dry_run:
+        refuse_misfit(session, want, now, turning(todo))
         from ..preflight import checks, unit
         from .cut_off import refuse_cut_off
 
@@ -77,25 +54,10 @@ def carried_out(
     if todo:
         session.save(generation)
         session.execute(todo)
-        now = _prove(want, session)
+        now = prove(want, session)
         session.remember(generation, now)
-        _refuse_silent(now)
+        refuse_silent(now)
     return todo
-
-
-def seen(want: Wish, session: Session) -> ClusterState:
-    """Observe the hosts and the paths whose state decides anything, once they stand still."""
-    paths = _paths(want)
-    return settled(lambda: session.observe(paths), len(want.cluster.nodes))
-
-
-def _paths(want: Wish) -> dict[str, tuple[str, ...]]:
-    """Name the paths whose state decides anything, by node."""
-    specs = [want.spec(node, HostState(node.name), formed=True) for node in want.cluster.nodes]
-    return {
-        spec.node: tuple(item.path for group in (spec.dirs, spec.files, spec.links) for item in group)
-        for spec in specs
-    }
 
 
 def _archives(session: Session, want: Wish, now: ClusterState, dry_run: bool) -> Mapping[str, Archive]:
@@ -108,277 +70,3 @@ def _archives(session: Session, want: Wish, now: ClusterState, dry_run: bool) ->
         arch: acquire(want.cluster.release, version, arch, cache_dir(), session.ways.tell)
         for arch in sorted(lacking)
     }
-
-
-def _prove(want: Wish, session: Session) -> ClusterState:
-    """Observe again and return what was seen: success is said only when nothing is left to do.
-
-    What happened meanwhile may have left something: systemd tried a crashed member again just
-    before its new unit was loaded, say. That is done as well, behind the same gates.
-    """
-    want = replace(want, generation=session.prepare())
-    for _ in range(ROUNDS):
-        now, left = _left(want, session)
-        if not left:
-            return now
-        session.ways.tell(f"hosts changed meanwhile: {left.changes} more steps")
-        session.execute(left)
-    now, left = _left(want, session)
-    if left:
-        steps = {step.host: str(step) for stage in left.stages for step in stage.steps}
-        raise Failed(
-            "the deploy ran, but not everything is as wanted", "run it again; it goes on from here", steps
-        )
-    return now
-
-
-def _refuse_silent(now: ClusterState) -> None:
-    """Say of no member that it serves unless it was seen to."""
-    if found := {name: silence(now, name) for name in silent(now)}:
-        raise Failed("the deploy ran, but not every member serves", "each line names what to do", found)
-
-
-def _left(want: Wish, session: Session) -> tuple[ClusterState, Plan]:
-    """Observe, and plan what is left; a refusal says that the deploy ran."""
-    now = seen(want, session)
-    try:
-        return now, plan(want, now)
-    except Refused as refusal:
-        raise Refused(
-            "the deploy did what it had planned; what is left would be unsafe", refusal.hint, refusal.hosts
-        ) from refusal
-
-
-def plan(want: Wish, now: ClusterState) -> Plan:
-    """Compute the steps of a deploy, or refuse and say what was seen."""
-    refuse_unsafe(want, now)
-    if not formed(now):
-        return together(want, now)
-    if now.has_quorum:
-        return rolling(want, now)
-    return revive(want, now)
-
-
-def together(want: Wish, now: ClusterState) -> Plan:
-    """Install everywhere, start all at once, then make sure nobody can ever be new again."""
-    before = {node.name: want.spec(node, now.hosts[node.name], formed=False) for node in want.cluster.nodes}
-    install = [step for node in want.cluster.nodes for step in _install(want, before[node.name], now)]
-    start = [step for name, spec in before.items() for step in _start(spec, now.hosts[name])]
-    record = [
-        _said_shortly(step)
-        for node in want.cluster.nodes
-        for step in _record(want, node, before[node.name], now)
-    ]
-    names = [node.name for node in want.cluster.nodes]
-    stages = (
-        Stage("Install on all hosts", tuple(install)),
-        Stage(
-            "Start all members together",
-            tuple(start),
-            gate=_may_begin(want, now, start),
-            until=gates.all_serve(names),
-            deadline=START_DEADLINE,
-        ),
-        Stage("Record the membership on all hosts", tuple(record)),
-    )
-    return Plan(_title(want), tuple(stage for stage in stages if stage.steps), want.cluster.warnings)
-
-
-def rolling(want: Wish, now: ClusterState) -> Plan:
-    """Write what needs no restart side by side; restart what does one by one, leader last.
-
-    Who runs and does not serve comes first: that costs no quorum, and while it is silent the
-    gate lets nobody else go.
-    """
-    waiting = [node for node in want.cluster.nodes if _awaits_first_start(now, node, want)]
-    settled = [node for node in want.cluster.nodes if node not in waiting]
-    specs = {
-        node.name: want.spec(node, now.hosts[node.name], formed=node in settled)
-        for node in want.cluster.nodes
-    }
-    names = [node.name for node in want.cluster.nodes]
-    down = [node for node in want.cluster.nodes if not now.hosts[node.name].unit.running]
-    restart = [
-        node for node in settled if node not in down and stale(specs[node.name], now.hosts[node.name].unit)
-    ]
-    if restart and now.denied:
-        raise denied(want, now)
-    quiet = [node for node in want.cluster.nodes if node not in restart]
-    stages = [
-        Stage("Write files", tuple(step for node in quiet for step in _install(want, specs[node.name], now))),
-        Stage(
-            "Start the members that are down",
-            tuple(StartEtcd(node.name) for node in down),
-            gate=_data_stayed(want, now, [node.name for node in down]),
-            until=gates.all_serve([node.name for node in down]),
-            deadline=RESTART_DEADLINE,
-        ),
-    ]
-    for node in sorted(
-        restart, key=lambda node: (now.hosts[node.name].serving, node.name == now.leader, node.name)
-    ):
-        stages += _restart(want, node, _install(want, specs[node.name], now), now)
-    record = [step for node in waiting for step in _record(want, node, specs[node.name], now)]
-    stages.append(Stage("Record the membership", tuple(record), gate=gates.all_serve(names)))
-    todo = Plan(_title(want), tuple(stage for stage in stages if stage.steps), notes(want, restart, now))
-    return with_silent(todo, now)
-
-
-def revive(want: Wish, now: ClusterState) -> Plan:
-    """Repair members that cannot serve because of what deploy itself writes.
-
-    Without a quorum there is nothing to keep alive; data directories stay as they are. When
-    no file is to be mended this is not deploy's business, and it says whose it is.
-    """
-    specs = {node.name: want.spec(node, now.hosts[node.name], formed=True) for node in want.cluster.nodes}
-    install = [step for node in want.cluster.nodes for step in _install(want, specs[node.name], now)]
-    outdated = [
-        name
-        for name, spec in specs.items()
-        if now.hosts[name].unit.running and stale(spec, now.hosts[name].unit)
-    ]
-    gone = any(host.data is not Data.MEMBER for host in now.hosts.values())
-    if gone or not (install or outdated) or (outdated and now.uncertain):
-        raise lost_quorum(want, now)
-    start = [step for name, spec in specs.items() for step in _start(spec, now.hosts[name])]
-    stages = (
-        Stage("Write files", tuple(install)),
-        Stage(
-            "Start the members",
-            tuple(start),
-            gate=_data_stayed(want, now, specs, gates.no_quorum if outdated else None),
-            until=gates.all_serve([node.name for node in want.cluster.nodes]),
-            deadline=RESTART_DEADLINE,
-        ),
-    )
-    note = "no quorum was seen: nothing that answers is interrupted"
-    return Plan(_title(want), tuple(stage for stage in stages if stage.steps), (*want.cluster.warnings, note))
-
-
-def _install(want: Wish, spec: HostSpec, now: ClusterState) -> list[Step]:
-    host = now.hosts[spec.node]
-    steps: list[Step] = []
-    if not host.user_exists:
-        steps.append(CreateUser(spec.node, want.cluster.user, want.cluster.paths.data))
-    version = str(want.cluster.version)
-    if version not in host.releases:
-        archive = want.archives[host.arch]
-        steps.append(InstallRelease(spec.node, version, archive.path, archive.sha256, archive.size))
-    return steps + files(spec, host)
-
-
-def _record(want: Wish, node: NodeSpec, written: HostSpec, now: ClusterState) -> list[Step]:
-    """What is left to write once a member of a new cluster serves: from then on it is nobody new."""
-    host = now.hosts[node.name]
-    return files(want.spec(node, host, formed=True), _as_written(host, written))
-
-
-def _start(spec: HostSpec, host: HostState) -> list[Step]:
-    """Start what does not run; restart what runs with something else than we wrote."""
-    if not host.unit.running:
-        return [StartEtcd(spec.node)]
-    return [RestartEtcd(spec.node)] if stale(spec, host.unit) else []
-
-
-def _restart(want: Wish, node: NodeSpec, install: Iterable[Step], now: ClusterState) -> list[Stage]:
-    """Write one member's files and hand leadership over, then restart it: the gate is asked anew.
-
-    Writing and moving take their time, and moving makes an election of its own. A member whose
-    data was removed meanwhile serves until it restarts, and never again.
-    """
-    may_stop = _data_stayed(want, now, [node.name], gates.may_stop(node.name))
-    able = {name for name, host in now.hosts.items() if host.serving} - {node.name}
-    others = [voter for voter in now.voters if voter.started and now.node_of(voter) in able]
-    told = now.hosts[node.name].told
-    prepare = [*install]
-    if others and told and now.hosts[node.name].endpoint:
-        prepare.append(MoveLeader(node.name, others[0].name, others[0].id, told.argv))
-    spec = want.spec(node, now.hosts[node.name], formed=True)
-    return [
-        Stage(f"Prepare {node.name}", tuple(prepare), gate=may_stop),
-        Stage(
-            f"Restart {node.name}",
-            (RestartEtcd(node.name),),
-            gate=may_stop,
-            until=gates.restarted(node.name, partial(stale, spec)),
-            deadline=RESTART_DEADLINE,
-        ),
-    ]
-
-
-def _awaits_first_start(now: ClusterState, node: NodeSpec, want: Wish) -> bool:
-    """A founding member that never started: listed under the id bootstrap gave it, no data, no marker."""
-    host = now.hosts[node.name]
-    if host.data is Data.MEMBER or host.marker:
-        return False
-    founding = want.bootstrap_ids(node)[1]
-    return any(member.id == founding and not member.started for member in now.members)
-
-
-def _may_begin(want: Wish, now: ClusterState, start: Iterable[Step]) -> Gate:
-    """Nobody would begin anew beside members that don't wait for it, and no data has come or gone.
-
-    What systemd, or a start that a killed run left behind, began meanwhile is what we were about to do.
-    """
-    stayed = _data_stayed(want, now, tuple(now.hosts))
-
-    def gate(later: ClusterState) -> str | None:
-        if changed := stayed(later):
-            return changed
-        late = [step.host for step in start if formed(later) and not _joins(want, step, later)]
-        if late:
-            return f"the members have elected a leader since the plan was made, and don't wait for {' '.join(late)}"
-        return None
-
-    return gate
-
-
-def _data_stayed(want: Wish, now: ClusterState, nodes: Collection[str], also: Gate | None = None) -> Gate:
-    """No data of `nodes` has come or gone since the plan was made, and `also` holds.
-
-    The question may have stood unanswered for an hour: what is there is proven when it is acted on.
-    """
-
-    def gate(later: ClusterState) -> str | None:
-        changed = [what for name in nodes if (what := _changed(want, name, now, later))]
-        return "; ".join(changed) or (also(later) if also else None)
-
-    return gate
-
-
-def _joins(want: Wish, step: Step, later: ClusterState) -> bool:
-    """Whether a start does no harm beside members that have a leader: a restart needs its own gate."""
-    host = later.hosts[step.host]
-    begun = host.data is Data.MEMBER or host.unit.running
-    node = want.cluster.node(step.host)
-    return isinstance(step, StartEtcd) and (begun or _awaits_first_start(later, node, want))
-
-
-def _changed(want: Wish, name: str, now: ClusterState, later: ClusterState) -> str | None:
-    """Say what became of a host's data directories, unless its own etcd made them from nothing."""
-    if name not in later.hosts:
-        return f"{name}: {later.unreachable.get(name, 'not observed')}"
-    before, after = now.hosts[name], later.hosts[name]
-    begun = after.unit.running and token_of(after) == want.generation.token
-    for was, is_ in ((before.data, after.data), (before.wal, after.wal)):
-        if was is is_ or (was.blank and (is_.blank or begun)):
-            continue
-        return f"{name}: its data directory was {was} and is {is_} now"
-    return None
-
-
-def _as_written(host: HostState, spec: HostSpec) -> HostState:
-    """Imagine the host after its files were written: what the next stage starts from."""
-    unit = replace(host.unit, enabled="enabled", needs_reload=False)
-    return replace(host, paths={**host.paths, **as_paths(spec)}, user_exists=True, unit=unit)
-
-
-def _said_shortly(step: Step) -> Step:
-    """Replace the diff of a unit that is not there yet by what will change in it."""
-    if isinstance(step, InstallUnit):
-        return replace(step, diff=f"{step.unit.path}: --initial-cluster-state=new → existing")
-    return step
-
-
-def _title(want: Wish) -> str:
-    return f"deploy {want.cluster.name}: etcd {want.cluster.version} on {len(want.cluster.nodes)} nodes"

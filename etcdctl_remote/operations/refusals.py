@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ..desired.hostspec import UNIT_PATH
 from ..desired.model import ClusterSpec
@@ -37,16 +37,28 @@ def refuse_unsafe(want: Wish, now: ClusterState) -> None:
         _other_version,
         _strangers,
     )
+    _refuse(f"deploy to {want.cluster.name} would be unsafe; nothing was changed", checks, want, now)
+
+
+def refuse_strange(want: Wish, now: ClusterState) -> None:
+    """Refuse to give certificates to a host that is not, or not yet, a member of this cluster."""
+    checks = (_undeployed, _foreign_process, _other_cluster, _two_clusters, _moved)
+    _refuse(f"not every host is a member of {want.cluster.name}; nothing was changed", checks, want, now)
+
+
+def _refuse(
+    message: str,
+    checks: Iterable[Callable[[Wish, ClusterState], Mapping[str, str]]],
+    want: Wish,
+    now: ClusterState,
+) -> None:
     seen: dict[str, list[str]] = {}
     for check in checks:
         for host, what in check(want, now).items():
             seen.setdefault(host, []).append(what)
     if seen:
-        raise Refused(
-            f"deploy to {want.cluster.name} would be unsafe; nothing was changed",
-            "each line names what to do",
-            {host: "; ".join(what) for host, what in sorted(seen.items())},
-        )
+        hosts = {host: "; ".join(what) for host, what in sorted(seen.items())}
+        raise Refused(message, "each line names what to do", hosts)
 
 
 def refuse_unseen(now: ClusterState) -> None:
@@ -76,6 +88,14 @@ def refuse_vanished(want: Wish, now: ClusterState) -> None:
             for name, host in sorted(now.hosts.items())
         },
     )
+
+
+def _undeployed(want: Wish, now: ClusterState) -> dict[str, str]:
+    return {
+        name: "no etcd of ours is installed there: `deploy` first"
+        for name, host in now.hosts.items()
+        if host.told is None
+    }
 
 
 def _lost_store(want: Wish, now: ClusterState) -> dict[str, str]:

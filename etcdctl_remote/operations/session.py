@@ -24,7 +24,7 @@ from ..remote.host import Host
 from ..secret import Secret
 
 if TYPE_CHECKING:
-    from ..pki.generation import Generation
+    from ..pki.generation import Due, Generation
     from ..remote.fleet import Fleet
 
 
@@ -52,11 +52,15 @@ class Session:
     still_ours: Callable[[], None] = lambda: None
     """Raises when the lock on some host was lost."""
 
-    def prepare(self) -> Generation:
-        """Work out the certificates in memory: what exists, and what would be issued."""
+    def prepare(self, due: Due | None = None) -> Generation:
+        """Work out the certificates in memory: what exists, and what would be issued.
+
+        Without `due` only what is missing, does not fit the inventory or has expired.
+        """
+        from ..pki.generation import EXPIRED
         from ..pki.store import Store
 
-        return Store.beside(self.cluster).prepare(self.cluster, datetime.now(UTC))
+        return Store.beside(self.cluster).prepare(self.cluster, datetime.now(UTC), due or EXPIRED)
 
     def held(self) -> Generation | None:
         """Read the certificates this laptop holds, as they are; None if there are none."""

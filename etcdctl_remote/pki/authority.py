@@ -148,11 +148,7 @@ class Authority:
 
     def signed(self, leaf: x509.Certificate) -> bool:
         """Whether this very CA (not only one of the same name) signed `leaf`."""
-        try:
-            leaf.verify_directly_issued_by(self.parsed)
-        except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError):
-            return False
-        return True
+        return issued(leaf, self.parsed)
 
     @cached_property
     def _signer(self) -> PrivateKey:
@@ -163,6 +159,15 @@ class Authority:
                 "put the key back from a backup; a new CA would be strange to the running cluster",
             )
         return load_key(self.key)
+
+
+def issued(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
+    """Whether `ca` signed `certificate` with its own key."""
+    try:
+        certificate.verify_directly_issued_by(ca)
+    except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError):
+        return False
+    return True
 
 
 def new_key(kind: KeyType) -> PrivateKey:

@@ -5,6 +5,7 @@ In memory only, so that a plan can show what would be issued without touching th
 
 from __future__ import annotations
 
+import enum
 import secrets
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ class Authorities:
 
     client: Authority
     own_peer: Authority | None
+    place: str = field(default="", compare=False)
+    """The directory under `ca/` that holds them; empty while they are on no disk."""
 
     @property
     def peer(self) -> Authority:
@@ -40,15 +43,37 @@ class Authorities:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Due:
     """Which leaves to look at, and when one is due."""
 
-    now: datetime
-    within: timedelta = timedelta(0)
-    """Renew what ends within this time; nothing but the expired by default."""
+    within: timedelta | None = timedelta(0)
+    """Renew what ends within this time: nothing but the expired by default; None: of each the last
+    third of its life."""
     kinds: tuple[Kind, ...] = tuple(Kind)
     only: Collection[str] | None = None
     """Names of nodes; None means all."""
+    force: bool = False
+    """Renew all that are looked at."""
+
+
+EXPIRED = Due()
+"""What every task renews that comes across it."""
+
+
+class State(enum.StrEnum):
+    """How far a replacement of CAs has come; the last state, to trust the new ones only, is the end of it."""
+
+    TRUST_BOTH = "trust-both"
+    NEW_LEAVES = "new-leaves"
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """CAs that are being replaced: all members trust the old and the new ones meanwhile."""
+
+    state: State
+    other: Authorities
+    """In `TRUST_BOTH` those that will sign, in `NEW_LEAVES` those that did."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +104,8 @@ class Generation:
     issued: tuple[str, ...] = ()
     """What is new against the disk, a line each with the reason; empty: nothing to save."""
     new_authorities: bool = False
+    """Whether these CAs were made for an empty store: no member trusts them."""
+    rotation: Rotation | None = None
     formed: Formed | None = None
     """The cluster of this token, if it was ever seen serving."""
     revocations: Revocations = field(default_factory=Revocations)
@@ -129,16 +156,21 @@ class Generation:
 
 def begin(cluster: ClusterSpec, now: datetime) -> Generation:
     """Start from nothing: the CAs and a token, and no leaf yet."""
-    pki = cluster.pki
-    client = Authority.create(f"{cluster.name} etcd CA", pki.key, pki.ca_days, now)
-    peer = None
-    if pki.peer_ca == "separate":
-        peer = Authority.create(f"{cluster.name} etcd peer CA", pki.key, pki.ca_days, now)
+    made = new_authorities(cluster, now)
     return replace(
-        adopt(Authorities(client, peer)),
-        issued=tuple(_new_ca(ca) for ca in (client, peer) if ca),
+        adopt(made),
+        issued=tuple(_new_ca(ca) for ca in (made.client, made.own_peer) if ca),
         new_authorities=True,
     )
+
+
+def new_authorities(cluster: ClusterSpec, now: datetime) -> Authorities:
+    """Make the CAs that the inventory asks for, with new keys."""
+    pki = cluster.pki
+    client = Authority.create(f"{cluster.name} etcd CA", pki.key, pki.ca_days, now)
+    if pki.peer_ca == "same":
+        return Authorities(client, None)
+    return Authorities(client, Authority.create(f"{cluster.name} etcd peer CA", pki.key, pki.ca_days, now))
 
 
 def adopt(authorities: Authorities) -> Generation:
@@ -147,7 +179,7 @@ def adopt(authorities: Authorities) -> Generation:
     return Generation(_token(), authorities, bundle, peer_bundle, {}, {})
 
 
-def renewed(held: Generation, cluster: ClusterSpec, wish: Wish) -> Generation:
+def renewed(held: Generation, cluster: ClusterSpec, now: datetime, due: Due = EXPIRED) -> Generation:
     """Issue what `cluster` needs and `held` lacks; leaves that are fine stay as they are.
 
     Nodes that left the inventory fall out with the next change; alone they are none.
@@ -155,13 +187,15 @@ def renewed(held: Generation, cluster: ClusterSpec, wish: Wish) -> Generation:
     _refuse_other_peer_ca(held, cluster)
     refuse_other_nodes(held, cluster)
     credentials, leaves, lines = dict(held.credentials), dict(held.leaves), list(held.issued)
-    for slot, profile in _slots(cluster, wish):
-        reasons = _reasons(held, slot, profile, wish)
-        if reasons:
-            signer = held.authorities.signer(slot[1])
-            credentials[slot] = signer.issue(profile, wish.now)
+    for slot, profile in _slots(cluster, due):
+        signer = held.authorities.signer(slot[1])
+        leaf = held.leaves.get(slot)
+        reasons = why_renew(leaf, profile, signer, now, due.within) if leaf else ["new"]
+        if reasons or due.force:
+            credentials[slot] = signer.issue(profile, now)
             leaves[slot] = read_leaf(credentials[slot].certificate_pem)
-            lines.append(_line(slot, reasons, _cut_short(leaves[slot], signer, profile, wish.now)))
+            cut = _cut_short(leaves[slot], signer, profile, now)
+            lines.append(_line(slot, reasons or ["asked for"], cut))
     if lines:
         stay = {node.name for node in cluster.nodes}
         credentials = {slot: value for slot, value in credentials.items() if slot[0] in stay}
@@ -169,17 +203,11 @@ def renewed(held: Generation, cluster: ClusterSpec, wish: Wish) -> Generation:
     return replace(held, credentials=credentials, leaves=leaves, issued=tuple(lines))
 
 
-def _slots(cluster: ClusterSpec, wish: Wish) -> Iterator[tuple[Slot, Profile]]:
+def _slots(cluster: ClusterSpec, due: Due) -> Iterator[tuple[Slot, Profile]]:
     for node in cluster.nodes:
-        if wish.only is None or node.name in wish.only:
+        if due.only is None or node.name in due.only:
             profiles = node_profiles(cluster, node)
-            yield from (((node.name, kind), profiles[kind]) for kind in Kind if kind in wish.kinds)
-
-
-def _reasons(held: Generation, slot: Slot, profile: Profile, wish: Wish) -> list[str]:
-    if slot not in held.leaves:
-        return ["new"]
-    return why_renew(held.leaves[slot], profile, held.authorities.signer(slot[1]), wish.now, wish.within)
+            yield from (((node.name, kind), profiles[kind]) for kind in Kind if kind in due.kinds)
 
 
 def _line(slot: Slot, reasons: list[str], note: str) -> str:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ..secret import Secret
-from .authority import USAGES, Authority, load_key, plain_name
+from .authority import USAGES, Authority, issued, load_key, plain_name
 from .profiles import Profile, Usage
 
 _ECDSA: Mapping[str, str] = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384"}
@@ -61,9 +61,9 @@ def read_leaf(pem: bytes, key: Secret | None = None) -> Leaf:
 
 
 def why_renew(
-    leaf: Leaf, profile: Profile, ca: Authority, now: datetime, within: timedelta = timedelta(0)
+    leaf: Leaf, profile: Profile, ca: Authority, now: datetime, within: timedelta | None = timedelta(0)
 ) -> list[str]:
-    """Say each reason to replace `leaf`, or nothing.
+    """Say each reason to replace `leaf`, or nothing. `within` None: the last third of its life.
 
     A leaf cut short by the end of its CA is not renewed before it expires: the next one would
     end on the same day. Common name and lifetime are no reasons, or a new default of
@@ -80,7 +80,9 @@ def why_renew(
     return [reason for reason in reasons if reason]
 
 
-def _ending(leaf: Leaf, ca: Authority, now: datetime, within: timedelta) -> str:
+def _ending(leaf: Leaf, ca: Authority, now: datetime, within: timedelta | None) -> str:
+    if within is None:
+        within = (leaf.not_after - leaf.not_before) / 3
     if leaf.not_after <= now:
         return f"expired on {leaf.not_after:%Y-%m-%d}"
     if leaf.not_after - now <= within and leaf.not_after < ca.not_after:
@@ -109,6 +111,21 @@ def key_matches(certificate: x509.Certificate, key: Secret) -> bool:
         return load_key(key).public_key() == certificate.public_key()
     except TypeError as error:  # encrypted
         raise ValueError(str(error)) from error
+
+
+def signed_by(leaf: x509.Certificate, chain: bytes, bundle: bytes) -> bool:
+    """Whether a CA of `bundle` (PEM) signed `leaf`, by way of the certificates in `chain` (PEM) or directly."""
+    trusted = x509.load_pem_x509_certificates(bundle)
+    between = x509.load_pem_x509_certificates(chain)
+    at = leaf
+    for _ in range(len(between) + 1):
+        if any(issued(at, root) for root in trusted):
+            return True
+        above = next((one for one in between if one != at and issued(at, one)), None)
+        if above is None:
+            return False
+        at = above
+    return False
 
 
 def is_ca(certificate: x509.Certificate) -> bool:

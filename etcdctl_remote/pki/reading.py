@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..secret import Secret
 from . import crl
 from .authority import Authority, Credential
-from .generation import Authorities, Formed, Generation, Slot, adopt
+from .generation import Authorities, Formed, Generation, Rotation, Slot, State, adopt
 from .inspect import Leaf, is_ca, key_matches, read_leaf
 from .profiles import Kind
 
@@ -51,6 +51,15 @@ def _load(root: Path) -> Generation | None:
         else _generation(root, directory)
     )
     return replace(held, seen=seen(root))
+
+
+def former(root: Path) -> tuple[str, Generation] | None:
+    """Read the newest generation older than the one in force, and its name; None if there is none."""
+    directory = current(root)
+    before = [name for name in numbered(root / "generations") if directory and name < directory.name]
+    if not before:
+        return None
+    return before[-1], replace(_generation(root, root / "generations" / before[-1]), seen=seen(root))
 
 
 def seen(root: Path) -> tuple[str, ...]:
@@ -100,6 +109,8 @@ class Meta:
     token: str
     signs: str
     """The directory under `ca/` that signs new leaves."""
+    rotation: tuple[State, str] | None = None
+    """How far a replacement of the CAs has come, and the directory of the other ones."""
     revoked: object = ()
 
 
@@ -107,19 +118,25 @@ def _meta(path: Path) -> Meta:
     try:
         data = json.loads(_need(path))
         version, token, signs = data["format"], data["token"], data["signs"]
-    except (ValueError, KeyError, TypeError) as error:
+        found = data.get("rotation")
+        rotation = (State(found["state"]), str(found["other"])) if found else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is damaged: {error!r}", _RESTORE) from error
     if version != FORMAT:
         raise UsageError(
             f"{path} has format {version}; this release knows {FORMAT}",
             "use the release of etcdctl-remote that wrote it, or a newer one",
         )
-    return Meta(str(token), str(signs), data.get("revoked", []))
+    return Meta(str(token), str(signs), rotation, data.get("revoked", []))
 
 
 def _generation(root: Path, directory: Path) -> Generation:
     meta = _meta(directory / META)
     authorities = _authorities(root / "ca" / meta.signs)
+    rotation = None
+    if meta.rotation:
+        state, other = meta.rotation
+        rotation = Rotation(state, _authorities(root / "ca" / other))
     held = dict(_held(directory))
     return Generation(
         token=meta.token,
@@ -128,6 +145,7 @@ def _generation(root: Path, directory: Path) -> Generation:
         peer_ca_bundle=_bundle(directory / "peer-ca.crt", authorities.peer),
         credentials={slot: credential for slot, (credential, _) in held.items()},
         leaves={slot: leaf for slot, (_, leaf) in held.items()},
+        rotation=rotation,
         formed=_formed(formed_at(root, meta.token) / FORMED),
         revocations=crl.read(directory, meta.revoked),
     )
@@ -159,7 +177,8 @@ def _bundle(path: Path, signer: Authority) -> bytes:
 def _authorities(directory: Path) -> Authorities:
     client = _authority(directory / "ca.crt")
     shared = not (directory / "peer-ca.crt").exists() and not (directory / "peer-ca.key").exists()
-    return Authorities(client, None if shared else _authority(directory / "peer-ca.crt"))
+    peer = None if shared else _authority(directory / "peer-ca.crt")
+    return Authorities(client, peer, directory.name)
 
 
 def _authority(path: Path) -> Authority:

@@ -17,10 +17,10 @@ needs no lock, and a crash leaves the old state or the new one.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from ..desired.model import ClusterSpec
@@ -28,8 +28,7 @@ from ..errors import Failed, Refused, UsageError
 from . import issued, reading
 from .authority import Authority
 from .disk import PARTIAL, Disk, exclusive
-from .generation import Formed, Generation, Wish, begin, renewed
-from .profiles import Kind
+from .generation import EXPIRED, Authorities, Due, Formed, Generation, begin, renewed
 
 KEPT = 4
 """Generations on disk: the current one and three to go back to.
@@ -54,24 +53,40 @@ class Store:
         """Read what is there; None if there is nothing. UsageError names a damaged file."""
         return reading.load(self.root)
 
-    def prepare(
-        self,
-        cluster: ClusterSpec,
-        now: datetime,
-        *,
-        kinds: Sequence[Kind] = tuple(Kind),
-        only: Collection[str] | None = None,
-        within: timedelta = timedelta(0),
-    ) -> Generation:
+    def prepare(self, cluster: ClusterSpec, now: datetime, due: Due = EXPIRED) -> Generation:
         """Work out the next state in memory: what is fine stays, what is missing or due is issued.
 
-        CAs are made for an empty store only. `only` names the nodes to look at (None: all).
-        All addresses must be known by now (`ClusterSpec.with_addresses`).
+        CAs are made for an empty store only. All addresses must be known by now
+        (`ClusterSpec.with_addresses`).
         """
         held = self.load()
         if held is None:
             held = replace(begin(cluster, now), seen=reading.seen(self.root))
-        return renewed(held, cluster, Wish(now, within, tuple(kinds), only))
+        return renewed(held, cluster, now, due)
+
+    def former(self) -> Generation:
+        """Take the state before the current one for the next; Refused if there is none of this cluster."""
+        held, found = self.load(), reading.former(self.root)
+        if held is None or found is None:
+            raise Refused(
+                f"{self.root / 'generations'} holds nothing before the current state",
+                "there is nothing to go back to; `rotate-certs --force` issues anew",
+            )
+        name, former = found
+        if former.token != held.token:
+            raise Refused(
+                f"generation {name} is of a cluster that was destroyed since: its token is another",
+                "there is nothing to go back to",
+            )
+        revoked = held.revocations.serials & {leaf.serial for leaf in former.leaves.values()}
+        if revoked:
+            raise Refused(
+                f"generation {name} has certificates that were revoked since: {', '.join(sorted(revoked))}",
+                "there is nothing to go back to; `rotate-certs --force` issues anew",
+            )
+        # Members refuse everybody without the list they were started with.
+        issued = (f"all certificates (back to generation {name})",)
+        return replace(former, revocations=held.revocations, issued=issued)
 
     def save(self, generation: Generation) -> None:
         """Make this state the current one, durably; nothing to do if it holds nothing new.
@@ -119,8 +134,14 @@ class Store:
                     "run again: it starts from the certificates that are there now",
                 )
             self._sweep()
-            signs = self._authorities(generation)
-            meta = {"format": reading.FORMAT, "token": generation.token, "signs": signs}
+            meta: dict[str, object] = {
+                "format": reading.FORMAT,
+                "token": generation.token,
+                "signs": self._authorities(generation.authorities),
+            }
+            if generation.rotation:
+                other = self._authorities(generation.rotation.other)
+                meta |= {"rotation": {"state": generation.rotation.state, "other": other}}
             if generation.revocations.entries:
                 meta["revoked"] = generation.revocations.document()
             files[reading.META] = json.dumps(meta, indent=1).encode() + b"\n"
@@ -128,13 +149,13 @@ class Store:
             self._point(name)
             self._prune()
 
-    def _authorities(self, generation: Generation) -> str:
-        """Write the CAs if they are new; return the name of their directory."""
-        if not generation.new_authorities:
-            return Path(generation.authorities.client.key_file).parent.name
-        files = _authority_files("ca", generation.authorities.client)
-        if generation.authorities.own_peer:
-            files |= _authority_files("peer-ca", generation.authorities.own_peer)
+    def _authorities(self, authorities: Authorities) -> str:
+        """Write the CAs unless they are on the disk; return the name of their directory."""
+        if authorities.place:
+            return authorities.place
+        files = _authority_files("ca", authorities.client)
+        if authorities.own_peer:
+            files |= _authority_files("peer-ca", authorities.own_peer)
         return self._add("ca", files)
 
     def _add(self, folder: str, files: dict[str, bytes]) -> str:

@@ -137,6 +137,54 @@ def restarted(node: str, outdated: Callable[[UnitState], bool]) -> Gate:
     return gate
 
 
+def linked(node: str) -> Gate:
+    """The links of `node` to all others that serve stand, as far as its metrics tell.
+
+    A member that has lost the way to one of its peers stays healthy while it has one to another.
+    """
+
+    def gate(now: ClusterState) -> str | None:
+        host = now.hosts.get(node)
+        if host is None or host.wire is None or host.wire.links is None:
+            return None
+        others = {
+            name: other.member_id for name, other in now.hosts.items() if other.serving and name != node
+        }
+        cut = [name for name, id in sorted(others.items()) if id is not None and id not in host.wire.links]
+        return f"{node}: it has no link to {', '.join(cut)} (etcd_network_active_peers)" if cut else None
+
+    return gate
+
+
+def shows(node: str, client: str, peer: str) -> Gate:
+    """New connections to both ports of `node` see these certificates, and it has its links.
+
+    `client` and `peer` are fingerprints. Nothing that was not seen passes.
+    """
+    ports, links = {"client": client, "peer": peer}, linked(node)
+
+    def gate(now: ClusterState) -> str | None:
+        host = now.hosts.get(node)
+        if host is None or host.wire is None:
+            return f"{node}: {now.unreachable.get(node, 'nobody has dialled it')}"
+        for port, wanted in ports.items():
+            served = host.wire.client if port == "client" else host.wire.peer
+            if not served.certificate:
+                return f"{node}: what its {port} port shows was not seen: {served.error}"
+            if served.fingerprint != wanted:
+                return f"{node}: its {port} port still shows another certificate"
+            if not served.accepted:
+                return f"{node}: its {port} port does not take our certificate: {served.error}"
+        return links(now)
+
+    return gate
+
+
+def every(*gates: Gate) -> Gate:
+    """All of these hold; the first that does not says why."""
+    return lambda now: next((reason for gate in gates if (reason := gate(now))), None)
+
+
 def _corrupt(now: ClusterState) -> str | None:
     raised = {
         id

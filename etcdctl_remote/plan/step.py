@@ -73,6 +73,11 @@ class Plan:
         return any(stage.steps for stage in self.stages)
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts touched, in order of first mention."""
+        return tuple(dict.fromkeys(host for stage in self.stages for host in stage.hosts))
+
+    @property
     def changes(self) -> int:
         """How many steps the plan has."""
         return sum(len(stage.steps) for stage in self.stages)

@@ -10,7 +10,7 @@ import pytest
 
 from etcdctl_remote.errors import Refused
 from etcdctl_remote.observed.state import ClusterState
-from etcdctl_remote.operations.deploy import plan
+from etcdctl_remote.operations.converge import plan
 from etcdctl_remote.operations.start_stop import plan_start
 from etcdctl_remote.plan import gates
 from tests.unit.operations.test_deploy import deployed, wish

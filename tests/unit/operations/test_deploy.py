@@ -16,7 +16,7 @@ from etcdctl_remote.desired import inventory
 from etcdctl_remote.desired.hostspec import UNIT_PATH
 from etcdctl_remote.errors import Refused
 from etcdctl_remote.observed.state import Data
-from etcdctl_remote.operations.deploy import plan
+from etcdctl_remote.operations.converge import plan
 from etcdctl_remote.operations.wish import Wish
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.plan.step import Plan

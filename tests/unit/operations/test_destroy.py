@@ -11,7 +11,7 @@ import pytest
 from etcdctl_remote.desired.hostspec import UNIT_PATH
 from etcdctl_remote.errors import Refused, Unreachable
 from etcdctl_remote.observed.state import Data, PathState
-from etcdctl_remote.operations import deploy
+from etcdctl_remote.operations import converge
 from etcdctl_remote.operations.destroy import _paths, plan
 from etcdctl_remote.operations.wish import Wish
 from etcdctl_remote.plan.step import Plan
@@ -117,11 +117,11 @@ def test_data_survives_every_interruption(tmp_path: Path) -> None:
 def test_takes_down_a_deploy_that_was_cut_off(tmp_path: Path) -> None:
     """A host is ours from its identity file on, long before its member has its marker."""
     want = wish(tmp_path)
-    for cut in range(deploy.plan(want, bare(want).observe()).changes):
+    for cut in range(converge.plan(want, bare(want).observe()).changes):
         world = bare(want)
         world.budget = cut
         with pytest.raises(Crash):
-            run(deploy.plan(want, world.observe()), world)
+            run(converge.plan(want, world.observe()), world)
         world.budget = None
         ours = [machine for machine in world.machines.values() if IDENTITY in machine.paths]
         run(planned(want, world), world)
@@ -135,9 +135,9 @@ def test_deploys_again_afterwards(tmp_path: Path) -> None:
     world = deployed(want)
     run(planned(want, world), world)
     again = World({name: replace(machine, aside=[]) for name, machine in world.machines.items()})
-    run(deploy.plan(want, again.observe()), again)
+    run(converge.plan(want, again.observe()), again)
     assert again.has_quorum()
-    assert not deploy.plan(want, again.observe())
+    assert not converge.plan(want, again.observe())
 
 
 # -- whose it is -----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from etcdctl_remote.errors import Refused, Unreachable
 from etcdctl_remote.observed.report import status
 from etcdctl_remote.observed.state import ClusterState, Data
-from etcdctl_remote.operations.deploy import plan
+from etcdctl_remote.operations.converge import plan
 from etcdctl_remote.operations.refusals import refuse_unsafe, refuse_unseen
 from etcdctl_remote.operations.wish import Wish
 from etcdctl_remote.pki.generation import Formed

@@ -10,7 +10,7 @@ import pytest
 from etcdctl_remote.desired.model import Version
 from etcdctl_remote.errors import Refused
 from etcdctl_remote.observed.state import HostState, PathState
-from etcdctl_remote.operations.deploy import plan
+from etcdctl_remote.operations.converge import plan
 from etcdctl_remote.operations.refusals import refuse_unsafe
 from tests.unit.operations.test_deploy import deployed, wish
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,7 +84,9 @@ class Seeing(Session):
 
     states: Iterator[ClusterState]
 
-    def observe(self, paths: Mapping[str, Sequence[str]] | None = None) -> ClusterState:
+    def observe(
+        self, paths: Mapping[str, Sequence[str]] | None = None, dials: Collection[str] = ()
+    ) -> ClusterState:
         return next(self.states)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from etcdctl_remote.errors import Refused
-from etcdctl_remote.operations.deploy import plan
+from etcdctl_remote.operations.converge import plan
 from tests.unit.operations.test_deploy import deployed, wish
 from tests.unit.operations.test_refusals import refused
 from tests.unit.operations.world import Machine, World

@@ -381,7 +381,7 @@ def run(plan: Plan, world: World, order: Callable[[Collection[str]], Sequence[st
         return Problem(reason)
 
     fleet: Any = WorldFleet(order)
-    executor = Executor(fleet, lambda: world.observe({}), lambda event: None, explain, interval=0.0)
+    executor = Executor(fleet, lambda dials: world.observe({}), lambda event: None, explain, interval=0.0)
     executor.execute(in_world(plan, world))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from etcdctl_remote.desired.model import ClusterSpec, NodeSpec, PkiSpec, Version
 from etcdctl_remote.pki.authority import Credential
-from etcdctl_remote.pki.generation import Generation, Wish, begin, renewed
+from etcdctl_remote.pki.generation import Generation, begin, renewed
 from etcdctl_remote.pki.profiles import Kind
 
 
@@ -22,7 +22,7 @@ def _generation(pki: PkiSpec | None = None) -> Generation:
     )
     cluster = ClusterSpec("demo", Version(3, 6, 14), nodes, Path("inventory.yaml"), pki=pki or PkiSpec())
     now = datetime.now(UTC)
-    return renewed(begin(cluster, now), cluster, Wish(now))
+    return renewed(begin(cluster, now), cluster, now)
 
 
 @pytest.fixture(scope="module")

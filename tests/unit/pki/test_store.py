@@ -15,6 +15,7 @@ import pytest
 from etcdctl_remote.desired.model import ClusterSpec, NodeSpec, PkiSpec
 from etcdctl_remote.errors import Refused, UsageError
 from etcdctl_remote.pki.disk import Disk
+from etcdctl_remote.pki.generation import Due
 from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.pki.store import KEPT, Store
 from etcdctl_remote.secret import Secret
@@ -140,14 +141,14 @@ def test_a_node_that_left_is_no_change(store: Store, cluster: ClusterSpec) -> No
 def test_only_what_was_asked_for_is_renewed(store: Store, cluster: ClusterSpec) -> None:
     """Kinds and nodes narrow what is looked at; the rest stays and is still shipped."""
     later = replace(cluster, pki=PkiSpec(names=("x.example",)))
-    after = store.prepare(later, NOW, kinds=[Kind.PEER], only=["n3"])
+    after = store.prepare(later, NOW, Due(kinds=(Kind.PEER,), only=["n3"]))
     assert after.issued == ("peer certificate for n3 (names changed: +x.example)",)
     assert set(after.credentials) == {(node.name, kind) for node in NODES for kind in Kind}
 
 
 def test_a_leaf_never_issued_is_refused_by_name(cluster: ClusterSpec) -> None:
     """What was left out by `only` cannot be shipped by mistake."""
-    generation = Store.beside(cluster).prepare(cluster, NOW, only=["n1"])
+    generation = Store.beside(cluster).prepare(cluster, NOW, Due(only=["n1"]))
     with pytest.raises(Refused, match="no server certificate for n2"):
         generation.node_files("n2")
 
@@ -156,7 +157,7 @@ def test_expired_leaves_are_replaced_and_ending_ones_on_demand(store: Store, clu
     """deploy leaves an ending certificate alone; a window takes it in."""
     late = NOW + timedelta(days=360)
     assert store.prepare(cluster, late).issued == ()
-    assert len(store.prepare(cluster, late, within=timedelta(days=30)).issued) == 9
+    assert len(store.prepare(cluster, late, Due(within=timedelta(days=30))).issued) == 9
     expired = store.prepare(cluster, NOW + timedelta(days=366)).issued
     assert expired[0] == "server certificate for n1 (expired on 2031-05-17)"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from etcdctl_remote.errors import CommandFailed, Problem, TimedOut
@@ -69,7 +69,7 @@ class Scene:
     """Seconds an observation takes."""
     state: Callable[[int], ClusterState] = lambda number: observed([Voter()] * 3)
 
-    def observe(self) -> ClusterState:
+    def observe(self, dials: Collection[str] = ()) -> ClusterState:
         self.observations += 1
         began = self.time.now
         self.time.now += self.takes

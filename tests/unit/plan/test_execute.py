@@ -293,7 +293,7 @@ def test_without_an_explanation_the_reason_is_raised() -> None:
     """The default."""
     time = Time()
     state = observed([Voter()])
-    executor = Executor(Fleet({}), lambda: state, lambda event: None, clock=time, sleep=time.sleep)
+    executor = Executor(Fleet({}), lambda dials: state, lambda event: None, clock=time, sleep=time.sleep)
     with pytest.raises(TimedOut, match="start: not now"):
         executor.execute(Plan("p", (Stage("start", (), until=CLOSED, deadline=1),)))
 
@@ -355,7 +355,7 @@ def test_an_interrupt_passes_through(where: str) -> None:
     state = observed([Voter()])
     executor = Executor(
         Fleet({"n1": Named("n1")}),  # type: ignore[dict-item]
-        interrupted if where == "observe" else lambda: state,
+        interrupted if where == "observe" else lambda dials: state,
         interrupted if where == "tell" else lambda event: None,
         clock=time,
         sleep=interrupted if where == "sleep" else time.sleep,

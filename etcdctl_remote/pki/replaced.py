@@ -14,7 +14,7 @@ from .profiles import Kind
 
 
 @dataclass(frozen=True)
-class Former:
+class Replaced:
     """A leaf that a node had once."""
 
     node: str
@@ -23,14 +23,14 @@ class Former:
     leaf: Leaf
 
 
-def former(root: Path, serial: str) -> Former | None:
+def replaced(root: Path, serial: str) -> Replaced | None:
     """Find a leaf by its serial in the generations that are still on disk; None if none has it."""
     for number in reversed(reading.numbered(root / "generations")):
         for kind in Kind:
             for path in sorted((root / "generations" / number).glob(f"*/{kind.stem}.crt")):
                 found = _read(path)
                 if found and found[1].serial == serial:
-                    return Former(path.parent.name, kind, *found)
+                    return Replaced(path.parent.name, kind, *found)
     return None
 
 

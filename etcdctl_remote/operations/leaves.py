@@ -1,0 +1,120 @@
+"""Change the leaf certificates of running members: no restart, one member at a time. Pure.
+
+etcd reads certificate and key at every handshake, so a switch of one symbolic link is enough, and
+only a new connection proves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from ..desired.model import NodeSpec
+from ..desired.spec import DirSpec, FileSpec, HostSpec, LinkSpec
+from ..observed.state import HostState
+from ..pki.profiles import Kind
+from ..plan import gates
+from ..plan.reconcile import files
+from ..plan.step import Gate, Plan, Stage
+from ..plan.steps import WriteFiles
+from .wish import Wish
+
+DEADLINE = 60.0
+"""Seconds until a member shows what lies on its disk: it does so at the next connection."""
+
+SWITCH = "Switch"
+"""How the title of a stage begins that changes a running member's leaves."""
+
+BUNDLES = ("ca.crt", "peer-ca.crt")
+
+
+def parted(want: Wish, spec: HostSpec) -> tuple[HostSpec, HostSpec]:
+    """Part what a host should hold into its certificates and all the rest."""
+    root = f"{want.cluster.paths.config}/pki"
+
+    def under(item: FileSpec | DirSpec | LinkSpec) -> bool:
+        return item.path == root or item.path.startswith(f"{root}/")
+
+    def kept(inside: bool) -> HostSpec:
+        return replace(
+            spec,
+            dirs=tuple(item for item in spec.dirs if under(item) is inside),
+            files=tuple(item for item in spec.files if under(item) is inside),
+            links=tuple(item for item in spec.links if under(item) is inside),
+        )
+
+    return kept(True), kept(False)
+
+
+def writing(want: Wish, spec: HostSpec, host: HostState) -> tuple[WriteFiles, ...]:
+    """Return the step that brings a host's certificates to what is wanted; none if they are."""
+    steps = files(parted(want, spec)[0], host)
+    return tuple(
+        replace(step, title=_title(want, spec, host)) for step in steps if isinstance(step, WriteFiles)
+    )
+
+
+def switch(want: Wish, node: NodeSpec, steps: tuple[WriteFiles, ...], serve: Collection[str]) -> Stage:
+    """Change one member's leaves while all of `serve` serve; done once it shows the new ones."""
+    return Stage(
+        f"{SWITCH} {node.name} to its new certificates",
+        steps,
+        gate=gates.all_serve(serve),
+        until=gates.every(shows(want, node.name), gates.all_serve([node.name])),
+        deadline=DEADLINE,
+        dials=(node.name,),
+    )
+
+
+def turning(todo: Plan) -> tuple[str, ...]:
+    """Name the members whose leaves a plan changes while they run."""
+    return tuple(host for stage in todo.stages if stage.title.startswith(SWITCH) for host in stage.hosts)
+
+
+def shows(want: Wish, node: str) -> Gate:
+    """The gate for a member that shows the wanted leaves."""
+    server, peer = (want.generation.leaf(node, kind).fingerprint for kind in (Kind.SERVER, Kind.PEER))
+    return gates.shows(node, server, peer)
+
+
+def linked_to(want: Wish, spec: HostSpec, host: HostState) -> bool:
+    """Whether the host's link names the wanted certificates, whatever became of the files."""
+    current = f"{want.cluster.paths.config}/pki/current"
+    wanted = {link.path: link.target for link in spec.links}[current]
+    return host.paths[current].target == wanted if current in host.paths else False
+
+
+def damaged(want: Wish, spec: HostSpec, host: HostState) -> Iterator[str]:
+    """Name the files of the wanted certificates that are not as they were issued."""
+    if linked_to(want, spec, host):
+        for file in parted(want, spec)[0].files:
+            found = host.paths.get(file.path)
+            name = file.path.rpartition("/")[2]
+            if found is None:
+                yield f"{name} is missing"
+            elif found.sha256 != file.sha256:
+                yield f"{name} is not the one that was issued"
+            elif (found.mode, found.owner, found.group) != (file.mode, file.owner, file.group):
+                yield f"{name} has the rights {found.mode:04o} {found.owner}:{found.group}"
+
+
+def other_bundle(want: Wish, node: str, host: HostState) -> bool:
+    """Whether the CA bundles in use on a host are known, and others than are wanted."""
+    current, wanted = f"{want.cluster.paths.config}/pki/current", want.generation.node_files(node)
+    found = {name: host.paths.get(f"{current}/{name}") for name in BUNDLES}
+    return any(
+        state is not None and state.sha256 is not None and state.sha256 != FileSpec("", wanted[name]).sha256
+        for name, state in found.items()
+    )
+
+
+def bundle_paths(want: Wish) -> tuple[str, ...]:
+    """Name the paths that `other_bundle` wants observed."""
+    return tuple(f"{want.cluster.paths.config}/pki/current/{name}" for name in BUNDLES)
+
+
+def _title(want: Wish, spec: HostSpec, host: HostState) -> str:
+    if bad := list(damaged(want, spec, host)):
+        return f"put certificates right: {', '.join(bad)}"
+    current = f"{want.cluster.paths.config}/pki/current"
+    return f"switch to the certificates pki/{ {link.path: link.target for link in spec.links}[current] }"

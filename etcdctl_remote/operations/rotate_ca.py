@@ -1,0 +1,175 @@
+"""Replace CAs without an outage: trust both, leaves from the new, trust the new only.
+
+Each state is a desired state as any other: deploy's plan brings the cluster there (two rolling
+restarts, and none for leaves), and the next one begins only when nothing is left to do for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from ..desired.model import ClusterSpec
+from ..errors import Failed, Refused, UsageError
+from ..observed.state import ClusterState
+from ..pki import rotation
+from ..pki.generation import Generation, State, renewed
+from ..pki.rotation import Which
+from ..plan.step import Plan
+from . import converge, leaves
+from .consent import Consent
+from .fitting import refuse_misfit
+from .proof import prove, refuse_silent
+from .refusals import refuse_unsafe
+from .rescue import replace_at_once
+from .rotate_certs import kept, left_behind, seen_with_bundles
+from .session import Session, resolved
+from .wish import Wish
+
+Pause = Literal["", "before-leaves", "before-drop"]
+TITLES = {State.TRUST_BOTH: "trust both", State.NEW_LEAVES: "leaves from the new", None: "trust the new only"}
+"""By the state that is written in the store; none is written when all is done."""
+PAUSES: dict[State | None, Pause] = {State.TRUST_BOTH: "before-leaves", State.NEW_LEAVES: "before-drop"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked for."""
+
+    which: Collection[Which] = rotation.BOTH
+    pause: Pause = ""
+    confirm: str = ""
+    """The cluster's name, where the CA has expired and all have to restart together."""
+
+
+def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
+    """Replace the CAs, or go on where a former run stopped; return all that was planned."""
+    cluster, clock = resolved(session.cluster), datetime.now(UTC)
+    _refuse_which(cluster, task.which)
+    held = kept(session)
+    if rotation.expired(held.authorities, clock):
+        return replace_at_once(session, consent, held, task.confirm)
+    now = seen_with_bundles(Wish(cluster, session.prepare(), {}), session)
+    states = course(session, held, task.which, now, clock)
+    _refuse_unready(Wish(cluster, states[0], {}), now)
+    todo = whole(cluster, states, now)
+    if (todo and not consent.given(todo)) or consent.dry_run:
+        return todo
+    for number, state in enumerate(states):
+        generation = state if number == 0 else _next(session, clock)
+        _bring(session, Wish(cluster, generation, {}))
+        place = generation.rotation.state if generation.rotation else None
+        if task.pause and PAUSES.get(place) == task.pause:
+            session.ways.tell(f"paused after {TITLES[place]!r}: `rotate-certs --ca` goes on")
+            break
+    return todo
+
+
+def _refuse_which(cluster: ClusterSpec, which: Collection[Which]) -> None:
+    if cluster.pki.peer_ca == "same" and set(which) != rotation.BOTH:
+        raise UsageError("--ca-only: clients and peers share one CA (`pki.peer_ca: same`)", "leave it out")
+
+
+def _refuse_unready(want: Wish, now: ClusterState) -> None:
+    """Refuse where a release is missing: that is deploy's to bring."""
+    lacking = {
+        name: f"etcd {want.cluster.version} is not installed there"
+        for name, host in now.hosts.items()
+        if str(want.cluster.version) not in host.releases
+    }
+    if lacking:
+        raise Refused("a CA is replaced on hosts that are as the inventory says", "`deploy` first", lacking)
+
+
+def course(
+    session: Session, held: Generation, which: Collection[Which], now: ClusterState, clock: datetime
+) -> tuple[Generation, ...]:
+    """List the states from here to the end. Members that a former run left behind come first, alone."""
+    cluster = session.cluster
+    current = session.prepare()
+    if held.rotation is None:
+        if left_behind(Wish(cluster, current, {}), now):
+            return (current,)
+        current = rotation.trust_both(current, cluster, clock, which)
+    states = [current]
+    while states[-1].rotation:
+        states.append(renewed(rotation.advanced(replace(states[-1], issued=())), cluster, clock))
+    return tuple(states)
+
+
+def _next(session: Session, clock: datetime) -> Generation:
+    """Advance what is in the store: the state before is done there."""
+    return renewed(rotation.advanced(kept(session)), session.cluster, clock)
+
+
+def whole(cluster: ClusterSpec, states: tuple[Generation, ...], now: ClusterState) -> Plan:
+    """Plan all states: the first from what is seen, each further one as if those before were done."""
+    stages, count = [], len(TITLES)
+    for state in states:
+        want = Wish(cluster, state, {})
+        title = TITLES[state.rotation.state if state.rotation else None]
+        number = list(TITLES.values()).index(title) + 1
+        for stage in _plan(want, now).stages:
+            stages.append(replace(stage, title=f"State {number} of {count}, {title}: {stage.title}"))
+        now = imagined(want, now)
+    return Plan(f"replace the CA of {cluster.name}", tuple(stages), (*cluster.warnings, *notes(states)))
+
+
+def imagined(want: Wish, now: ClusterState) -> ClusterState:
+    """Imagine every host as wanted, its member restarted."""
+    hosts = {}
+    for name, host in now.hosts.items():
+        spec = want.spec(want.cluster.node(name), host, formed=True)
+        written = converge.as_written(host, spec)
+        hosts[name] = replace(
+            written, unit=replace(written.unit, digest=spec.digest, flags=tuple(spec.flags))
+        )
+    return replace(now, hosts=hosts)
+
+
+def notes(states: tuple[Generation, ...]) -> Iterator[str]:
+    """Say what becomes of clients, and by which day at the latest."""
+    first = states[0]
+    for state in states:
+        yield from state.issued
+    if first.rotation is None:
+        return
+    for old in rotation.old_cas(first):
+        if first.rotation.state is State.TRUST_BOTH:
+            yield (
+                f"clients have to trust the new CA beside {old.common_name!r} before the leaves change "
+                "(`certs.export` writes the bundle of both; --pause-before-leaves waits for you)"
+            )
+        yield (
+            f"clients with certificates of {old.common_name!r} are refused once only the new CA is trusted: "
+            f"today, or with --pause-before-drop when you go on; from {old.not_after:%Y-%m-%d} on in any case"
+        )
+    yield "who leads, and so restarts last, is looked at anew in each state"
+
+
+def _plan(want: Wish, now: ClusterState) -> Plan:
+    refuse_unsafe(want, now)
+    if not now.has_quorum:
+        raise Refused(
+            f"{want.cluster.name} has no quorum: a CA is replaced under a cluster that serves",
+            "`health` and `logs` say why; where leaves have expired, `rotate-certs` comes first",
+        )
+    return converge.plan(want, now)
+
+
+def _bring(session: Session, want: Wish) -> None:
+    """Save a state, bring the cluster there, and prove it: nothing left to do, nothing old shown."""
+    session.save(want.generation)
+    now = seen_with_bundles(want, session)
+    todo = _plan(want, now)
+    refuse_misfit(session, want, now, leaves.turning(todo))
+    if todo:
+        session.execute(todo)
+    refuse_silent(prove(want, session))
+    seen = session.observe(dials=tuple(session.fleet.hosts))
+    wrong = {name: reason for name in seen.hosts if (reason := leaves.shows(want, name)(seen))}
+    if wrong:
+        hosts = {name: reason.removeprefix(f"{name}: ") for name, reason in wrong.items()}
+        raise Failed("not every member shows what it was given", "`certs`; then run it again", hosts)

@@ -1,0 +1,207 @@
+"""Renew leaf certificates under a running cluster: no restart, one member at a time.
+
+What is different in a rescue: members that do not serve get their certificates first and all at
+once, for nothing that answers is touched; those whose process is gone are started. Where a CA has
+expired nobody can make a new connection: see `rescue`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from ..errors import Failed, Refused, UsageError, none_reached
+from ..observed.state import ClusterState, HostState
+from ..pki import rotation
+from ..pki.generation import Due, Generation
+from ..pki.store import Store
+from ..plan import gates
+from ..plan.step import Plan, Stage
+from ..plan.steps import StartEtcd, WriteFiles
+from . import converge, leaves
+from .consent import Consent
+from .converge import RESTART_DEADLINE, data_stayed
+from .fitting import refuse_misfit
+from .proof import paths, prove
+from .refusals import refuse_strange
+from .rescue import replace_at_once
+from .session import Session, resolved
+from .settle import settled
+from .wish import Wish
+
+
+def rotate_certs(
+    session: Session, consent: Consent, due: Due, *, back: bool = False, confirm: str = ""
+) -> Plan:
+    """Renew what is due, or take the state before; return the plan that was carried out."""
+    cluster = resolved(session.cluster)
+    _refuse_unknown(due, [node.name for node in cluster.nodes])
+    if not session.fleet.hosts:
+        raise none_reached(session.unreachable)
+    held, clock = kept(session), datetime.now(UTC)
+    if rotation.expired(held.authorities, clock) and not back:
+        return replace_at_once(session, consent, held, confirm)
+    generation = Store.beside(cluster).former() if back else session.prepare(due)
+    want = Wish(cluster, generation, {})
+    now = seen_with_bundles(want, session)
+    if not now.has_quorum and left_behind(want, now) and generation.rotation is None:
+        return replace_at_once(session, consent, held, confirm)
+    restarts = back and bool(left_behind(want, now))
+    todo = converge.plan(want, now) if restarts else plan(want, now, clock)
+    if not consent.dry_run:
+        refuse_misfit(session, want, now, tuple(todo.hosts))
+    if (todo and not consent.given(todo)) or consent.dry_run:
+        return todo
+    if todo:
+        session.save(generation)
+        session.execute(todo)
+        if restarts:
+            prove(want, session)
+        else:
+            _prove(session, want, clock)
+    return todo
+
+
+def kept(session: Session) -> Generation:
+    """Return the certificates this laptop has; Refused if it has none."""
+    held = session.held()
+    if held is None:
+        raise Refused(
+            f"there are no certificates of {session.cluster.name} here",
+            f"put the folder certs/{session.cluster.name} beside the inventory; a new cluster: `deploy`",
+        )
+    return held
+
+
+def _refuse_unknown(due: Due, known: list[str]) -> None:
+    unknown = sorted(set(due.only or ()) - set(known))
+    if unknown:
+        raise UsageError(
+            f"--node {', '.join(unknown)}: no such node in the inventory", f"one of: {', '.join(known)}"
+        )
+
+
+def seen_with_bundles(want: Wish, session: Session) -> ClusterState:
+    """Observe what a deploy would, and the CA bundles that are in use."""
+    asked = {name: (*found, *leaves.bundle_paths(want)) for name, found in paths(want).items()}
+    return settled(lambda: session.observe(asked), len(want.cluster.nodes))
+
+
+def left_behind(want: Wish, now: ClusterState) -> tuple[str, ...]:
+    """Name the members that run with other CA bundles than are wanted: they would have to restart."""
+    return tuple(
+        name
+        for name, host in now.hosts.items()
+        if host.unit.running
+        and leaves.other_bundle(want, name, host)
+        and host.unit.digest != want.spec(want.cluster.node(name), host, formed=True).digest
+    )
+
+
+def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
+    """Compute who gets which certificates in which order, or refuse and say what was seen."""
+    refuse_strange(want, now)
+    if behind := left_behind(want, now):
+        raise Refused(
+            f"{', '.join(behind)} trusts other CAs than this store: a replacement of the CA is under way",
+            "`rotate-certs --ca` finishes it; it renews the leaves as well",
+        )
+    specs = {name: want.spec(want.cluster.node(name), host, formed=True) for name, host in now.hosts.items()}
+    found = {name: leaves.writing(want, spec, now.hosts[name]) for name, spec in specs.items()}
+    todo = {name: steps for name, steps in found.items() if steps}
+    mend = [name for name in todo if not now.hosts[name].serving]
+    serve = [name for name, host in now.hosts.items() if host.serving]
+    awaited = [*serve, *(name for name in mend if not _resting(now.hosts[name]))]
+    stages = [
+        *_mending(want, now, {name: todo[name] for name in mend}),
+        *(
+            leaves.switch(want, want.cluster.node(name), todo[name], awaited)
+            for name in sorted(serve, key=lambda name: (name == now.leader, name))
+            if name in todo
+        ),
+    ]
+    return Plan(
+        f"rotate the certificates of {want.cluster.name}",
+        tuple(stage for stage in stages if stage.steps),
+        tuple(_notes(want, now, mend, clock)),
+        left_out=tuple(now.unreachable),
+        incomplete=bool(now.unreachable),
+    )
+
+
+def _mending(want: Wish, now: ClusterState, todo: Mapping[str, tuple[WriteFiles, ...]]) -> tuple[Stage, ...]:
+    """Give members that do not serve their certificates, and start those whose process fell."""
+    awaited = [name for name in todo if not _resting(now.hosts[name])]
+    dead = [name for name in awaited if not now.hosts[name].unit.running]
+    ready = gates.every(*(leaves.shows(want, name) for name in awaited), gates.all_serve(awaited))
+    write = Stage(
+        "Put certificates where members do not serve",
+        tuple(step for steps in todo.values() for step in steps),
+    )
+    start = Stage(
+        "Start the members that are down",
+        tuple(StartEtcd(name) for name in dead),
+        gate=data_stayed(want, now, dead),
+        until=ready,
+        deadline=RESTART_DEADLINE,
+        dials=tuple(awaited),
+    )
+    if dead:
+        return write, start
+    return (replace(write, until=ready, deadline=RESTART_DEADLINE, dials=tuple(awaited)),)
+
+
+def _resting(host: HostState) -> bool:
+    """Whether somebody stopped this member: it is given its certificates, and not started."""
+    return not host.unit.running and host.unit.active == "inactive" and host.unit.result in ("", "success")
+
+
+def _notes(want: Wish, now: ClusterState, mend: list[str], clock: datetime) -> Iterator[str]:
+    """Say why each certificate is renewed or put right, and what is done differently from usual."""
+    yield from want.generation.issued
+    for name, host in now.hosts.items():
+        spec = want.spec(want.cluster.node(name), host, formed=True)
+        issued = any(f"for {name} " in line for line in want.generation.issued)
+        if bad := list(leaves.damaged(want, spec, host)):
+            yield f"{name}: {', '.join(bad)}"
+        elif not issued and not leaves.linked_to(want, spec, host):
+            yield f"{name} has other certificates than this store: an earlier run was cut off, or somebody changed them"
+    if mend:
+        yield f"{', '.join(mend)} does not serve: gets its certificates at once, before the others"
+    for name in mend:
+        if _resting(now.hosts[name]):
+            yield f"{name} was stopped: it gets its certificates and is not started"
+    for name, why in now.unreachable.items():
+        yield f"{name} is left out: {why.removeprefix(f'{name}: ')}"
+    yield from _cas(want.generation, clock)
+
+
+def _cas(generation: Generation, clock: datetime) -> Iterator[str]:
+    """Tell of CAs in the last third of their life, and of a replacement that waits to be finished."""
+    if generation.rotation:
+        yield f"a CA is being replaced ({generation.rotation.state}): `rotate-certs --ca` finishes it"
+        return
+    for ca in dict.fromkeys((generation.authorities.client, generation.authorities.peer)):
+        life = ca.not_after - ca.parsed.not_valid_before_utc
+        if ca.not_after - clock < life / 3:
+            yield f"the CA {ca.common_name!r} ends on {ca.not_after:%Y-%m-%d}: `rotate-certs --ca` replaces it"
+
+
+def _prove(session: Session, want: Wish, clock: datetime) -> None:
+    """Observe again: nothing may be left to do, and every member that runs shows what it was given."""
+    asked = paths(want)
+    now = session.observe(asked, dials=tuple(session.fleet.hosts))
+    left = plan(replace(want, generation=session.prepare()), now, clock)
+    wrong = {
+        name: reason.removeprefix(f"{name}: ")
+        for name, host in now.hosts.items()
+        if host.unit.running and (reason := leaves.shows(want, name)(now))
+    }
+    if left or wrong:
+        steps = {step.host: str(step) for stage in left.stages for step in stage.steps}
+        raise Failed(
+            "certificates were renewed, but not everything is as wanted",
+            "run it again; it goes on from here",
+            steps | wrong,
+        )

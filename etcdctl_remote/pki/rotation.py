@@ -1,0 +1,124 @@
+"""Replace CAs under a running cluster: trust both, sign with the new, trust the new only.
+
+Each state is a generation like any other. A member reads its bundle only at its start, so the
+first and the last state take a rolling restart; the leaves between them take none. In memory
+only: the next state is saved when nothing is left to do for the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import Literal
+
+from ..desired.model import ClusterSpec
+from .authority import Authority
+from .generation import Authorities, Generation, Rotation, State, new_authorities
+
+Which = Literal["client", "peer"]
+BOTH: frozenset[Which] = frozenset(("client", "peer"))
+
+
+def trust_both(
+    held: Generation, cluster: ClusterSpec, now: datetime, which: Collection[Which] = BOTH
+) -> Generation:
+    """Make new CAs and have everybody trust them beside the old, which go on signing."""
+    coming = _successors(held.authorities, cluster, now, which)
+    lines = [f"{_named(ca)} (new, trusted beside the old one)" for ca in _new(held.authorities, coming)]
+    return replace(
+        _trusting(held, held.authorities, coming),
+        rotation=Rotation(State.TRUST_BOTH, coming),
+        issued=(*held.issued, *lines),
+    )
+
+
+def advanced(held: Generation) -> Generation:
+    """Return the state after this one; ValueError where no CA is being replaced.
+
+    The leaves of the new CAs are issued by `generation.renewed`, as those of any changed issuer.
+    """
+    if held.rotation is None:
+        raise ValueError("no CA is being replaced")
+    if held.rotation.state is State.TRUST_BOTH:
+        coming = held.rotation.other
+        return replace(
+            held,
+            authorities=coming,
+            rotation=Rotation(State.NEW_LEAVES, held.authorities),
+            issued=(*held.issued, *(f"{_named(ca)} (signs from now on)" for ca in new_cas(held))),
+        )
+    lines = [f"{_named(ca)} (no longer trusted)" for ca in old_cas(held)]
+    return replace(_trusting(held, held.authorities), rotation=None, issued=(*held.issued, *lines))
+
+
+def at_once(held: Generation, cluster: ClusterSpec, now: datetime) -> Generation:
+    """Replace the CAs that have expired without the way between: nobody can use them any more.
+
+    What a rotation under way has made already is taken.
+    """
+    if held.rotation and held.rotation.state is State.TRUST_BOTH:
+        coming = held.rotation.other
+    else:
+        coming = _successors(held.authorities, cluster, now, expired(held.authorities, now))
+    lines = [
+        f"{_named(ca)} (new, at once: its predecessor has expired)" for ca in _new(held.authorities, coming)
+    ]
+    return replace(_trusting(held, coming), authorities=coming, rotation=None, issued=(*held.issued, *lines))
+
+
+def expired(authorities: Authorities, now: datetime) -> frozenset[Which]:
+    """Name the CAs that have ended."""
+    by_name: dict[Which, Authority] = {"client": authorities.client, "peer": authorities.peer}
+    return frozenset(which for which, ca in by_name.items() if ca.not_after <= now)
+
+
+def new_cas(held: Generation) -> tuple[Authority, ...]:
+    """List the CAs that are on their way in, or signed in since; nothing outside of a rotation."""
+    if held.rotation is None:
+        return ()
+    if held.rotation.state is State.TRUST_BOTH:
+        return _new(held.authorities, held.rotation.other)
+    return _new(held.rotation.other, held.authorities)
+
+
+def old_cas(held: Generation) -> tuple[Authority, ...]:
+    """List the CAs that are on their way out; nothing outside of a rotation."""
+    if held.rotation is None:
+        return ()
+    if held.rotation.state is State.TRUST_BOTH:
+        return _new(held.rotation.other, held.authorities)
+    return _new(held.authorities, held.rotation.other)
+
+
+def _successors(
+    held: Authorities, cluster: ClusterSpec, now: datetime, which: Collection[Which]
+) -> Authorities:
+    made = new_authorities(cluster, now)
+    if held.own_peer is None:
+        return made
+    return Authorities(
+        made.client if "client" in which else held.client, made.peer if "peer" in which else held.own_peer
+    )
+
+
+def _new(before: Authorities, after: Authorities) -> tuple[Authority, ...]:
+    """List the CAs of `after` that `before` has not."""
+    known = {ca.certificate for ca in _each(before)}
+    return tuple(ca for ca in _each(after) if ca.certificate not in known)
+
+
+def _each(authorities: Authorities) -> Iterator[Authority]:
+    yield authorities.client
+    if authorities.own_peer:
+        yield authorities.own_peer
+
+
+def _trusting(held: Generation, *trusted: Authorities) -> Generation:
+    client = dict.fromkeys(each.client.certificate for each in trusted)
+    peer = dict.fromkeys(each.peer.certificate for each in trusted)
+    return replace(held, ca_bundle=b"".join(client), peer_ca_bundle=b"".join(peer))
+
+
+def _named(ca: Authority) -> str:
+    return f"CA {ca.common_name!r}, until {ca.not_after:%Y-%m-%d}"
