@@ -60,6 +60,8 @@ def shown(host: Host, address: str, port: int, own: Credential, path: str) -> tu
         text = _answer(stream)
     except ssl.SSLError as failure:
         error = (failure.reason or str(failure)).lower().replace("_", " ")
+    except TimeoutError:
+        error = f"no answer within {DIAL_SECONDS:g} s"
     except (OSError, EOFError) as failure:
         error = str(failure) or "the connection was closed"
     finally:

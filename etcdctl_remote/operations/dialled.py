@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SPOKEN: Mapping[Port, tuple[Protocol, ...]] = {"client": ("h2", "http/1.1"), "peer": ("http/1.1",)}
 """What each port speaks."""
+ATTEMPTS = 3
 _WORDS: Mapping[Protocol, str] = {"h2": "gRPC", "http/1.1": "HTTP"}
 
 
@@ -57,12 +58,21 @@ def _wrong(session: Session, held: Generation, host: Host, port: Port, revoked: 
     wrong = []
     for protocol in SPOKEN[port]:
         where = f"port {number} ({_WORDS[protocol]})"
-        bad, fine = (taken(host, node.bind, number, own, protocol) for own in (revoked, good))
+        bad, fine = (_dialled(host, node.bind, number, own, protocol) for own in (revoked, good))
         if bad.accepted is not False:
             wrong.append(f"{where} {_said(bad)}")
         if fine.accepted is not True:
             wrong.append(f"{where} does not accept a good certificate: {fine.seen}")
     return wrong
+
+
+def _dialled(host: Host, address: str, port: int, own: Credential, protocol: Protocol) -> Taken:
+    """Dial until there is an answer or a refusal: a busy member gets a second chance, and a third."""
+    answers = (taken(host, address, port, own, protocol) for _ in range(ATTEMPTS))
+    answer = next(answers)
+    while answer.accepted is None and (later := next(answers, None)):
+        answer = later
+    return answer
 
 
 def _said(bad: Taken) -> str:

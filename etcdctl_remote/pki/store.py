@@ -85,8 +85,8 @@ class Store:
                 "there is nothing to go back to; `rotate-certs --force` issues anew",
             )
         # Members refuse everybody without the list they were started with.
-        issued = (f"all certificates (back to generation {name})",)
-        return replace(former, revocations=held.revocations, issued=issued)
+        lines = (f"all certificates (back to generation {name})",)
+        return replace(former, revocations=held.revocations, issued=lines)
 
     def save(self, generation: Generation) -> None:
         """Make this state the current one, durably; nothing to do if it holds nothing new.
