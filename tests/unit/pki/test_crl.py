@@ -52,14 +52,15 @@ def version_1(der: bytes) -> bytes:
     lists = x509.load_der_x509_crl(der)
     inner = lists.tbs_certlist_bytes
     rest = inner[2 + (inner[1] & 0x7F if inner[1] & 0x80 else 0) :].removeprefix(b"\x02\x01\x01")
-    rest = rest[: rest.index(b"\xa0", rest.rindex(b"\x17\x0d"))]
+    end = next(i for i, tag in enumerate(rest) if tag == 0xA0 and i + 2 + rest[i + 1] == len(rest))
     signature = der[der.index(inner) + len(inner) :]
-    return sequence(sequence(rest) + signature)
+    return sequence(sequence(rest[:end]) + signature)
 
 
 def sequence(content: bytes) -> bytes:
-    size = len(content).to_bytes(2)
-    return b"\x30\x82" + size + content
+    """A DER sequence of up to 255 bytes."""
+    size = len(content).to_bytes(1)
+    return b"\x30" + (size if len(content) < 128 else b"\x81" + size) + content
 
 
 def test_what_is_revoked_survives_the_disk(store: Store) -> None:
