@@ -81,7 +81,7 @@ def given_out(cluster: ClusterSpec, held: Generation, one: Issued, out: str) -> 
 def _entry(wanted: Application, signer: Authority, made: Credential | bytes) -> Issued:
     pem, key = (made, None) if isinstance(made, bytes) else (made.certificate_pem, made.key_pem)
     authority = Path(signer.key_file).parent.name
-    return Issued("", wanted.name, wanted.kind, authority, pem, key, read_leaf(pem))
+    return Issued("", wanted.name, wanted.kind, authority, pem, key, read_leaf(pem, key))
 
 
 def _notes(wanted: Application, one: Issued, signer: Authority, now: datetime) -> tuple[str, ...]:
