@@ -6,10 +6,13 @@ taken as it comes and judged afterwards, so that an expired or a wrong one can b
 
 from __future__ import annotations
 
+import http.client
+import io
 import re
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from ..desired.model import ClusterSpec
 from ..pki.authority import Credential
@@ -18,6 +21,9 @@ from ..pki.profiles import Kind
 from ..remote.host import Host
 from .state import Served, Wire
 from .tls import Stream, offering
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 DIAL_SECONDS = 3.0
 """Seconds for the connection, and again for the handshake: all is on one host."""
@@ -60,24 +66,45 @@ def shown(host: Host, address: str, port: int, own: Credential, path: str) -> tu
         text = _answer(stream)
     except ssl.SSLError as failure:
         error = (failure.reason or str(failure)).lower().replace("_", " ")
+    except http.client.RemoteDisconnected:
+        error = "it closed the connection"
+    except http.client.HTTPException:
+        error = "it answers, but not in HTTP"
     except TimeoutError:
-        error = f"no answer within {DIAL_SECONDS:g} s"
+        error = f"no answer in {DIAL_SECONDS:g} s"
     except (OSError, EOFError) as failure:
-        error = str(failure) or "the connection was closed"
+        error = str(failure) or "it closed the connection"
     finally:
         with suppress(OSError, EOFError):
             tunnel.close()
-    accepted = text.startswith("HTTP/1.")
-    return Served(pem, accepted, error or ("" if accepted else "closed without an answer")), text
+    return Served(pem, not error, error), text
+
+
+class _Incoming(io.RawIOBase):
+    """A TLS stream as the standard library reads HTTP from one."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream, self._rest = stream, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._rest or self._stream.receive()
+        given, self._rest = data[: len(view)], data[len(view) :]
+        view[: len(given)] = given
+        return len(given)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
 
 
 def _answer(stream: Stream) -> str:
-    """Read an HTTP answer to its end."""
-    parts, size = [], 0
-    while (data := stream.receive()) and size < _LIMIT:
-        parts.append(data)
-        size += len(data)
-    return b"".join(parts).decode("utf-8", "replace")
+    """Read the body of an HTTP answer; ConnectionError if there is none: the other side turned us away."""
+    response = http.client.HTTPResponse(_Incoming(stream))  # type: ignore[arg-type]
+    response.begin()
+    return response.read(_LIMIT).decode("utf-8", "replace")
 
 
 def active_peers(metrics: str) -> frozenset[int] | None:
