@@ -46,7 +46,8 @@ def issued(cluster: ClusterSpec, handed: Handed) -> str:
         f"{usages} certificate for {one.name}: CN {one.leaf.subject}, serial {one.leaf.serial}, "
         f"until {one.leaf.not_after:%Y-%m-%d}, by {one.leaf.issuer}"
     ]
-    lines += [f"names: {', '.join(sorted(one.leaf.names))}"] if one.leaf.names else []
+    dialled = sorted(name for name in one.leaf.names if not name.startswith("urn:"))
+    lines += [f"names: {', '.join(dialled)}"] if dialled else []
     lines += [str(path) for path in handed.bundle.paths] if handed.bundle else [str(handed.kept)]
     return "\n".join([*lines, *(f"\n{text}" for text in _snippets(cluster, handed).values())])
 

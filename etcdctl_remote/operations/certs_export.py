@@ -30,7 +30,8 @@ def export(cluster: ClusterSpec, now: datetime, *, out: str, name: str = "") -> 
     name = name or OPERATOR
     revoked = held.revocations.serials
     found = issued.usable(register, name, revoked, held.ca_bundle, now)
-    if found is None and name == OPERATOR:
+    old = found and not held.authorities.client.signed(found.leaf.certificate)
+    if name == OPERATOR and (found is None or old):
         return issue(cluster, Asked(OPERATOR), now, out=out)
     if found is None:
         raise Refused(
@@ -39,5 +40,9 @@ def export(cluster: ClusterSpec, now: datetime, *, out: str, name: str = "") -> 
         )
     given = given_out(cluster, held, found, out)
     given.write()
-    notes = () if found.key_pem else ("its key is with its owner: only the certificate was written",)
-    return Handed(found, root / issued.FOLDER / found.number, given, notes)
+    notes = [] if found.key_pem else ["its key is with its owner: only the certificate was written"]
+    if old:
+        notes.append(
+            f"{found.leaf.issuer!r} is being replaced: `certs.issue --name {name}` makes one of its successor"
+        )
+    return Handed(found, root / issued.FOLDER / found.number, given, tuple(notes))
