@@ -89,11 +89,14 @@ def certs_revoke(
 
     The first revocation restarts every member, one at a time; later ones restart none.
     """
-    from .operations.certs_revoke import Wanted
+    from .operations.certs_revoke import Wanted, refuse_bad_input
     from .operations.certs_revoke import revoke as operation
 
+    wanted = Wanted(name, serial, crl)
+    refuse_bad_input(inventory_path(inventory), wanted)
+
     def run(opened: Session, consent: Consent) -> Plan:
-        return operation(opened, consent, Wanted(name, serial, crl))
+        return operation(opened, consent, wanted)
 
     noted = {"name": name, "serial": serial, "crl": bool(crl)}
     done = "every member refuses it, and takes a good certificate: seen on new connections"

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..desired import inventory
 from ..desired.model import Version
 from ..desired.versions import deaf_to_lists
 from ..errors import Refused, UsageError
@@ -33,6 +34,7 @@ from ..pki.store import Store
 from ..plan.step import Plan
 from ..plan.steps import RestartEtcd
 from . import converge, deploy
+from .certs_issue import held_by
 from .consent import Consent
 from .dialled import prove
 from .refusals import lost_quorum
@@ -86,6 +88,15 @@ def revoke(session: Session, consent: Consent, wanted: Wanted) -> Plan:
     if not consent.dry_run:
         prove(session, later, targets)
     return todo
+
+
+def refuse_bad_input(source: Path, wanted: Wanted) -> None:
+    """Say what the laptop alone can tell to be wrong, before any host is asked."""
+    cluster = inventory.load(source)
+    held, now = held_by(cluster), datetime.now(UTC)
+    targets = found(Store.beside(cluster).root, held, wanted, now)
+    if wanted.crl:
+        listed(held, targets, wanted, now)
 
 
 def found(root: Path, held: Generation, wanted: Wanted, now: datetime) -> tuple[Target, ...]:
