@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -97,3 +100,19 @@ def test_a_bad_revocation_ends_before_any_host_is_asked(
         certs_revoke(Context(), inventory=str(path), yes=True, **given)
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_export_asks_the_hosts_for_addresses_that_only_they_know(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nodes that name an interface; the line that is printed has to work."""
+    path.write_text(INVENTORY.replace("n1: 10.255.255.1", "n1: {host: h1, interface: eth1}"))
+
+    @contextmanager
+    def opened(path: Path, task: str, **given: object) -> Iterator[SimpleNamespace]:
+        known = inventory.load(path).with_addresses({"n1": "10.255.255.7"})
+        yield SimpleNamespace(cluster=known)
+
+    monkeypatch.setattr("etcdctl_remote.session.session", opened)
+    certs_export(Context(), out=str(path.parent / "client"), inventory=str(path))
+    assert "--endpoints=https://10.255.255.7:2379,https://10.255.255.2:2379" in capsys.readouterr().out
