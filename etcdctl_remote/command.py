@@ -63,6 +63,11 @@ OWN = {
         "confirm": "the cluster's name: where a CA has expired all members restart together",
     },
     "etcdctl": {"node": "on this node (default: the first that can be reached)"},
+    "certs_list": {
+        "within": "what counts as expiring: 30d, 12h, 2w (default: a third of its life is left)",
+        "fail_within": "exit 1 if one ends within this time, or is not as it should be",
+        "metrics": "write a Prometheus textfile, too: FILE.prom",
+    },
     "lab_up": {
         "name": "the lab's name: its files are in .lab/NAME",
         "nodes": "how many nodes",

@@ -350,9 +350,9 @@ _TASKS = (
 )
 for _task in _TASKS:
     namespace.add_task(_task)
+namespace.add_collection(tasks_certs.namespace)
 _lab = Collection("lab")
 _lab.add_task(lab_up, name="up")
 _lab.add_task(lab_list, name="list")
 _lab.add_task(lab_down, name="down")
 namespace.add_collection(_lab)
-namespace.add_collection(tasks_certs.namespace)

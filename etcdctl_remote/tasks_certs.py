@@ -2,18 +2,93 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 from invoke.context import Context
+from invoke.exceptions import Exit
 
 from .command import command, inventory_path
-from .running import Asked, change, screen, ways_on
+from .errors import UsageError
+from .running import Asked, change, look, screen, ways_on
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+    from pathlib import Path
+
     from .operations.consent import Consent
     from .operations.session import Session
     from .plan.step import Plan
+
+
+# -- look --------------------------------------------------------------------------------------
+
+
+@command
+def certs_list(
+    context: Context,
+    inventory: str = "",
+    output: str = "text",
+    within: str = "",
+    fail_within: str = "",
+    metrics: str = "",
+) -> None:
+    """Every certificate of the cluster: on this laptop, on the nodes' disks, and as served.
+
+    --fail-within 30d exits 1 if one ends by then or is not as it should be: for monitoring.
+    """
+    from .console.certificates import CertificatesView, document
+    from .operations import metrics as textfile
+    from .operations.certs import certs as operation
+
+    window, limit, file = _monitoring(within, fail_within, metrics)
+    found = look("certs", lambda opened: operation(opened, window), inventory, output)
+    screen(output).result(CertificatesView(found, limit), document(found, limit))
+    if file:
+        textfile.write(file, found)
+    if found.unreachable:
+        raise Exit(code=3)
+    if limit is not None and (found.damaged or found.failing(limit)):
+        raise Exit(code=1)
+
+
+def _monitoring(
+    within: str, fail_within: str, metrics: str
+) -> tuple[timedelta | None, timedelta | None, Path | None]:
+    """Read the flags of `certs`; every mistake in them at once."""
+    from pathlib import Path
+
+    from .desired.durations import parse_duration
+    from .operations.metrics import writable
+
+    file = Path(metrics).expanduser() if metrics else None
+    wrong: list[UsageError] = []
+    window, limit = None, None
+    with _kept(wrong):
+        window = parse_duration(within, "--within") if within else None
+    with _kept(wrong):
+        limit = parse_duration(fail_within, "--fail-within") if fail_within else None
+    if file:
+        with _kept(wrong):
+            writable(file)
+    if wrong:
+        hints = dict.fromkeys(mistake.hint for mistake in wrong if mistake.hint)
+        raise UsageError("; ".join(mistake.message for mistake in wrong), "; ".join(hints))
+    return window, limit, file
+
+
+@contextmanager
+def _kept(wrong: list[UsageError]) -> Iterator[None]:
+    """Go on after a mistake, and keep it: all are told at once."""
+    try:
+        yield
+    except UsageError as mistake:
+        wrong.append(mistake)
+
+
+# -- for applications --------------------------------------------------------------------------
 
 
 @command
@@ -35,7 +110,7 @@ def certs_issue(
     """
     from datetime import UTC, datetime
 
-    from .console import certs
+    from .console import applications
     from .operations.certs_issue import issue as operation
     from .pki.applications import Asked as Wanted
     from .session import offline
@@ -46,12 +121,12 @@ def certs_issue(
         handed = operation(cluster, wanted, datetime.now(UTC), out=out, csr=csr)
     for note in handed.notes:
         screened.warn(note)
-    document = certs.document(cluster, handed)
+    document = applications.document(cluster, handed)
     if csr and not out:
-        screened.note(certs.issued(cluster, handed))
+        screened.note(applications.issued(cluster, handed))
         screened.result(handed.certificate.certificate_pem.decode().rstrip(), document)
     else:
-        screened.result(certs.issued(cluster, handed), document)
+        screened.result(applications.issued(cluster, handed), document)
 
 
 @command
@@ -61,7 +136,7 @@ def certs_export(
     """Write a client bundle (CA, certificate, key) into --out, and print how it is used."""
     from datetime import UTC, datetime
 
-    from .console import certs
+    from .console import applications
     from .operations.certs_export import export as operation
     from .session import addressed, offline
 
@@ -71,7 +146,7 @@ def certs_export(
         handed = operation(known, datetime.now(UTC), out=out, name=name)
     for note in handed.notes:
         screened.warn(note)
-    screened.result(*certs.exported(known, handed))
+    screened.result(*applications.exported(known, handed))
 
 
 @command
@@ -104,6 +179,7 @@ def certs_revoke(
 
 
 namespace = Collection("certs")
+namespace.add_task(certs_list, name="list", default=True)
 namespace.add_task(certs_issue, name="issue")
 namespace.add_task(certs_export, name="export")
 namespace.add_task(certs_revoke, name="revoke")

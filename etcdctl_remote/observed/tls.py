@@ -63,13 +63,15 @@ def _context(protocol: int, files: Mapping[str, bytes | Secret], stem: str, ca: 
     return context
 
 
-def offering(own: Credential) -> ssl.SSLContext:
-    """Be a client that shows `own` and takes any certificate: for looking at what is served."""
+def offering(own: Credential | None) -> ssl.SSLContext:
+    """Be a client that shows `own`, or none, and takes any certificate: for looking at what is served."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["http/1.1"])
+    if own is None:
+        return context
     with _file(own.certificate_pem + own.key_pem.reveal) as pair:
         context.load_cert_chain(pair)
     return context

@@ -111,7 +111,7 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     found = {name: leaves.writing(want, spec, now.hosts[name]) for name, spec in specs.items()}
     todo = {name: steps for name, steps in found.items() if steps}
     mend = [name for name in todo if not now.hosts[name].serving]
-    serve = [name for name, host in now.hosts.items() if host.serving]
+    serve = [name for name in specs if now.hosts[name].serving]
     awaited = [*serve, *(name for name in mend if not _resting(now.hosts[name]))]
     stages = [
         *_mending(want, now, {name: todo[name] for name in mend}),
@@ -168,7 +168,11 @@ def _notes(want: Wish, now: ClusterState, mend: list[str], clock: datetime) -> I
         elif not issued and not leaves.linked_to(want, spec, host):
             yield f"{name} has other certificates than this store: an earlier run was cut off, or somebody changed them"
     if mend:
-        yield f"{', '.join(mend)} does not serve: gets its certificates at once, before the others"
+        one = len(mend) == 1
+        yield (
+            f"{', '.join(mend)} {'does not serve: it gets its' if one else 'do not serve: they get their'} "
+            "certificates at once, before the others"
+        )
     for name in mend:
         if _resting(now.hosts[name]):
             yield f"{name} was stopped: it gets its certificates and is not started"

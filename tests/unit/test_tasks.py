@@ -84,7 +84,7 @@ def test_every_task_says_what_it_does(name: str) -> None:
     first = (TASKS[name].__doc__ or "").strip().splitlines()[0]
     assert first
     assert len(first) < 110
-    own = OWN.get(name.replace(".", "_"), {})
+    own = OWN.get(name.replace(".", "_").replace("-", "_"), {})
     for flag, argument in flags(name).items():
         assert argument.help
         assert argument.help == (own.get(flag) or HELP[flag])

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from etcdctl_remote.console import certs
+from etcdctl_remote.console import applications
 from etcdctl_remote.desired.model import ClusterSpec
 from etcdctl_remote.errors import Failed, Refused, UsageError
 from etcdctl_remote.operations.certs_export import export
@@ -94,7 +94,7 @@ def test_kinds_say_how_they_are_used(
     assert handed.certificate.leaf.subject == subject
     assert [name.split(":")[0] for name in handed.certificate.leaf.names] == ["urn"]
     assert modes(tmp_path / "out") == {"ca.crt": "644", f"{stem}.crt": "644", f"{stem}.key": "600"}
-    document = certs.document(spec, handed)
+    document = applications.document(spec, handed)
     snippet = str(document["kubeadm" if kind == "apiserver" else kind])
     found = yaml.safe_load(snippet)
     folder = tmp_path / "out"
@@ -105,7 +105,7 @@ def test_kinds_say_how_they_are_used(
     else:
         assert (found["etcd3"]["hosts"][0], found["etcd3"]["protocol"]) == ("10.0.0.1:2379", "https")
         assert found["etcd3"]["key"] == str(folder / "patroni.key")
-    assert snippet in certs.issued(spec, handed)
+    assert snippet in applications.issued(spec, handed)
     assert b"PRIVATE" not in repr(document).encode()
 
 
@@ -231,7 +231,7 @@ def test_a_failure_of_the_disk_leaves_no_half_files(
 def test_export_issues_an_operator_once(spec: ClusterSpec, tmp_path: Path) -> None:
     """And prints a line for a shell, and a section for kubeadm."""
     out = tmp_path / "a b"
-    text, document = certs.exported(spec, export(spec, NOW, out=str(out)))
+    text, document = applications.exported(spec, export(spec, NOW, out=str(out)))
     again = export(spec, NOW, out=str(tmp_path / "c"))
     assert len(issued(root(spec))) == 1
     assert again.certificate.leaf.serial == document["serial"]
