@@ -86,6 +86,12 @@ def entry_files(one: Issued) -> Mapping[str, bytes]:
     return files if one.key_pem is None else files | {f"{one.name}.key": one.key_pem.reveal}
 
 
+def in_use(root: Path, revoked: Collection[str]) -> tuple[tuple[str, Leaf], ...]:
+    """By name, what applications use as far as we know: the newest of each that was not revoked."""
+    newest = {one.name: one.leaf for one in issued(root) if one.leaf.serial not in revoked}
+    return tuple(sorted(newest.items()))
+
+
 def named(found: Iterable[Issued], name: str) -> tuple[Issued, ...]:
     """All certificates that were issued under a name, oldest first."""
     return tuple(one for one in found if one.name == name)

@@ -100,10 +100,7 @@ import sys
 from pathlib import Path
 from etcdctl_remote.errors import Refused
 from etcdctl_remote.pki.store import Store
-from etcdctl_remote.operations.certs_issue import issue
-from etcdctl_remote.pki.applications import Asked
 from etcdctl_remote.pki.disk import Disk
-from etcdctl_remote.pki.issued import entry_files, issued
 from etcdctl_remote.desired.model import ClusterSpec, NodeSpec, Version
 from datetime import datetime, UTC
 root = Path(sys.argv[1])
