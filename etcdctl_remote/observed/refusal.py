@@ -15,7 +15,7 @@ from typing import Literal
 from ..pki.authority import Credential
 from ..remote.host import Host
 from .tls import Stream, offering
-from .wire import DIAL_SECONDS
+from .wire import DIAL_SECONDS, reached
 
 Protocol = Literal["h2", "http/1.1"]
 """gRPC speaks HTTP/2, all else HTTP/1.1; etcd parts them after the handshake."""
@@ -37,7 +37,7 @@ class Taken:
 def taken(host: Host, address: str, port: int, own: Credential, protocol: Protocol) -> Taken:
     """Dial a port from `host` and show `own`."""
     try:
-        tunnel = host.dial(address, port, DIAL_SECONDS)
+        tunnel = reached(host, address, port)
     except OSError as failure:
         return Taken(None, f"cannot be dialled: {failure.strerror or failure}")
     context = offering(own)

@@ -7,7 +7,7 @@ expired nobody can make a new connection: see `rescue`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -15,7 +15,7 @@ from ..errors import Failed, Refused, UsageError, none_reached
 from ..observed.state import ClusterState, HostState
 from ..pki import rotation
 from ..pki.generation import Due, Generation
-from ..pki.store import Store
+from ..pki.store import BACK, Store
 from ..plan import gates
 from ..plan.step import Plan, Stage
 from ..plan.steps import StartEtcd, WriteFiles
@@ -110,11 +110,14 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     specs = {name: want.spec(want.cluster.node(name), host, formed=True) for name, host in now.hosts.items()}
     found = {name: leaves.writing(want, spec, now.hosts[name]) for name, spec in specs.items()}
     todo = {name: steps for name, steps in found.items() if steps}
+    fallen = _fallen(now, todo)
     mend = [name for name in todo if not now.hosts[name].serving]
     serve = [name for name in specs if now.hosts[name].serving]
     awaited = [*serve, *(name for name in mend if not _resting(now.hosts[name]))]
     stages = [
-        *_mending(want, now, {name: todo[name] for name in mend}),
+        *_mending(
+            want, now, {name: todo.get(name, ()) for name in (*mend, *(() if now.has_quorum else fallen))}
+        ),
         *(
             leaves.switch(want, want.cluster.node(name), todo[name], awaited)
             for name in sorted(serve, key=lambda name: (name == now.leader, name))
@@ -124,7 +127,7 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     return Plan(
         f"rotate the certificates of {want.cluster.name}",
         tuple(stage for stage in stages if stage.steps),
-        tuple(_notes(want, now, mend, clock)),
+        (*_notes(want, now, mend, clock), *(_left_down(name) for name in fallen if now.has_quorum)),
         left_out=tuple(now.unreachable),
         incomplete=bool(now.unreachable),
     )
@@ -152,6 +155,13 @@ def _mending(want: Wish, now: ClusterState, todo: Mapping[str, tuple[WriteFiles,
     return (replace(write, until=ready, deadline=RESTART_DEADLINE, dials=tuple(awaited)),)
 
 
+def _fallen(now: ClusterState, todo: Collection[str]) -> tuple[str, ...]:
+    """Name the members that fell and whose certificates are right: a rescue was cut off before the start."""
+    return tuple(
+        name for name, host in now.hosts.items() if not (host.unit.running or _resting(host) or name in todo)
+    )
+
+
 def _resting(host: HostState) -> bool:
     """Whether somebody stopped this member: it is given its certificates, and not started."""
     return not host.unit.running and host.unit.active == "inactive" and host.unit.result in ("", "success")
@@ -162,7 +172,7 @@ def _notes(want: Wish, now: ClusterState, mend: list[str], clock: datetime) -> I
     yield from want.generation.issued
     for name, host in now.hosts.items():
         spec = want.spec(want.cluster.node(name), host, formed=True)
-        issued = any(f"for {name} " in line for line in want.generation.issued)
+        issued = any(line.startswith(BACK) or f"for {name} " in line for line in want.generation.issued)
         if bad := list(leaves.damaged(want, spec, host)):
             yield f"{name}: {', '.join(bad)}"
         elif not issued and not leaves.linked_to(want, spec, host):
@@ -179,6 +189,12 @@ def _notes(want: Wish, now: ClusterState, mend: list[str], clock: datetime) -> I
     for name, why in now.unreachable.items():
         yield f"{name} is left out: {why.removeprefix(f'{name}: ')}"
     yield from _cas(want.generation, clock)
+
+
+def _left_down(name: str) -> str:
+    return (
+        f"{name} fell and is not started: its certificates are right; see `logs --node {name}`, then `start`"
+    )
 
 
 def _cas(generation: Generation, clock: datetime) -> Iterator[str]:

@@ -36,6 +36,9 @@ KEPT = 4
 A destroy, the deploy after it and the destroy of that one are three: the first can still be undone.
 """
 
+BACK = "all certificates (back to generation"
+"""How the line begins that says what `former` took."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -85,8 +88,7 @@ class Store:
                 "there is nothing to go back to; `rotate-certs --force` issues anew",
             )
         # Members refuse everybody without the list they were started with.
-        lines = (f"all certificates (back to generation {name})",)
-        return replace(former, revocations=held.revocations, issued=lines)
+        return replace(former, revocations=held.revocations, issued=(f"{BACK} {name})",))
 
     def save(self, generation: Generation) -> None:
         """Make this state the current one, durably; nothing to do if it holds nothing new.
