@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _STATES = {
     "trust-both": "members are to trust the old one and the new one (1 of 3)",
     "new-leaves": "the new one signs, the old one is still trusted (2 of 3)",
+    "trust-new": "only the new one is to be trusted (3 of 3)",
 }
 
 

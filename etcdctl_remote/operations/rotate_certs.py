@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from ..errors import Failed, Refused, UsageError, none_reached
 from ..observed.state import ClusterState, HostState
 from ..pki import rotation
-from ..pki.generation import Due, Generation
+from ..pki.generation import Due, Generation, State
 from ..pki.store import BACK, Store
 from ..plan import gates
 from ..plan.step import Plan, Stage
@@ -45,7 +45,7 @@ def rotate_certs(
     generation = Store.beside(cluster).former() if back else session.prepare(due)
     want = Wish(cluster, generation, {})
     now = seen_with_bundles(want, session)
-    if not now.has_quorum and left_behind(want, now) and generation.rotation is None:
+    if cut_off(want, now):
         return replace_at_once(session, consent, held, confirm)
     restarts = back and bool(left_behind(want, now))
     todo = converge.plan(want, now) if restarts else plan(want, now, clock)
@@ -88,14 +88,27 @@ def seen_with_bundles(want: Wish, session: Session) -> ClusterState:
     return settled(lambda: session.observe(asked), len(want.cluster.nodes))
 
 
+def cut_off(want: Wish, now: ClusterState) -> bool:
+    """Whether the new CA is all that is to be trusted, nobody serves, and somebody runs with another one.
+
+    So it is after a rescue that was cut off: members that trust different CAs never find each other.
+    """
+    under_way = want.generation.rotation
+    last = under_way is not None and under_way.state is State.TRUST_NEW
+    return last and not now.has_quorum and bool(left_behind(want, now))
+
+
 def left_behind(want: Wish, now: ClusterState) -> tuple[str, ...]:
-    """Name the members that run with other CA bundles than are wanted: they would have to restart."""
+    """Name the members that run with other CA bundles than are wanted: they would have to restart.
+
+    While a CA is replaced that is everybody who was started with something else than is wanted now.
+    """
     return tuple(
         name
         for name, host in now.hosts.items()
         if host.unit.running
-        and leaves.other_bundle(want, name, host)
         and host.unit.digest != want.spec(want.cluster.node(name), host, formed=True).digest
+        and (want.generation.rotation is not None or leaves.other_bundle(want, name, host))
     )
 
 
@@ -104,8 +117,8 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     refuse_strange(want, now)
     if behind := left_behind(want, now):
         raise Refused(
-            f"{', '.join(behind)} trusts other CAs than this store: a replacement of the CA is under way",
-            "`rotate-certs --ca` finishes it; it renews the leaves as well",
+            f"{', '.join(behind)}: not restarted yet with the CAs of this store: a replacement is under way",
+            "`rotate-certs --ca` finishes it, and renews the leaves as well",
         )
     specs = {name: want.spec(want.cluster.node(name), host, formed=True) for name, host in now.hosts.items()}
     found = {name: leaves.writing(want, spec, now.hosts[name]) for name, spec in specs.items()}

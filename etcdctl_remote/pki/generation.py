@@ -61,19 +61,20 @@ EXPIRED = Due()
 
 
 class State(enum.StrEnum):
-    """How far a replacement of CAs has come; the last state, to trust the new ones only, is the end of it."""
+    """How far a replacement of CAs has come. The last one ends when it is proven, not when it is begun."""
 
     TRUST_BOTH = "trust-both"
     NEW_LEAVES = "new-leaves"
+    TRUST_NEW = "trust-new"
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """CAs that are being replaced: all members trust the old and the new ones meanwhile."""
+    """CAs that are being replaced."""
 
     state: State
     other: Authorities
-    """In `TRUST_BOTH` those that will sign, in `NEW_LEAVES` those that did."""
+    """In `TRUST_BOTH` those that will sign, from then on those that did."""
 
 
 @dataclass(frozen=True)

@@ -54,12 +54,21 @@ def _load(root: Path) -> Generation | None:
 
 
 def former(root: Path) -> tuple[str, Generation] | None:
-    """Read the newest generation older than the one in force, and its name; None if there is none."""
+    """Read the newest older generation with other certificates than the one in force, and its name."""
     directory = current(root)
-    before = [name for name in numbered(root / "generations") if directory and name < directory.name]
-    if not before:
+    if directory is None:
         return None
-    return before[-1], replace(_generation(root, root / "generations" / before[-1]), seen=seen(root))
+    held = _generation(root, directory)
+    for name in reversed(numbered(root / "generations")):
+        if int(name) < int(directory.name):
+            found = _generation(root, root / "generations" / name)
+            if _content(found) != _content(held):
+                return name, replace(found, seen=seen(root))
+    return None
+
+
+def _content(generation: Generation) -> tuple[object, ...]:
+    return generation.token, generation.ca_bundle, generation.peer_ca_bundle, generation.credentials
 
 
 def seen(root: Path) -> tuple[str, ...]:

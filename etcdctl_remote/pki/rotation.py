@@ -34,7 +34,7 @@ def trust_both(
 
 
 def advanced(held: Generation) -> Generation:
-    """Return the state after this one; ValueError where no CA is being replaced.
+    """Return the state after this one, none after the last; ValueError where no CA is being replaced.
 
     The leaves of the new CAs are issued by `generation.renewed`, as those of any changed issuer.
     """
@@ -48,8 +48,14 @@ def advanced(held: Generation) -> Generation:
             rotation=Rotation(State.NEW_LEAVES, held.authorities),
             issued=(*held.issued, *(f"{_named(ca)} (signs from now on)" for ca in new_cas(held))),
         )
+    if held.rotation.state is State.TRUST_NEW:
+        return replace(held, rotation=None, issued=(*held.issued, "the replacement of the CA is done"))
     lines = [f"{_named(ca)} (no longer trusted)" for ca in old_cas(held)]
-    return replace(_trusting(held, held.authorities), rotation=None, issued=(*held.issued, *lines))
+    return replace(
+        _trusting(held, held.authorities),
+        rotation=Rotation(State.TRUST_NEW, held.rotation.other),
+        issued=(*held.issued, *lines),
+    )
 
 
 def at_once(held: Generation, cluster: ClusterSpec, now: datetime) -> Generation:
@@ -64,13 +70,30 @@ def at_once(held: Generation, cluster: ClusterSpec, now: datetime) -> Generation
     lines = [
         f"{_named(ca)} (new, at once: its predecessor has expired)" for ca in _new(held.authorities, coming)
     ]
-    return replace(_trusting(held, coming), authorities=coming, rotation=None, issued=(*held.issued, *lines))
+    return replace(
+        _trusting(held, coming),
+        authorities=coming,
+        rotation=Rotation(State.TRUST_NEW, held.authorities),
+        issued=(*held.issued, *lines),
+    )
 
 
 def expired(authorities: Authorities, now: datetime) -> frozenset[Which]:
     """Name the CAs that have ended."""
     by_name: dict[Which, Authority] = {"client": authorities.client, "peer": authorities.peer}
     return frozenset(which for which, ca in by_name.items() if ca.not_after <= now)
+
+
+def under_way(held: Generation) -> frozenset[Which]:
+    """Name the CAs that are being replaced; nothing outside of a rotation."""
+    if held.rotation is None:
+        return frozenset()
+    here, other = held.authorities, held.rotation.other
+    changed: dict[Which, bool] = {
+        "client": here.client.certificate != other.client.certificate,
+        "peer": here.peer.certificate != other.peer.certificate,
+    }
+    return frozenset(which for which, differs in changed.items() if differs)
 
 
 def new_cas(held: Generation) -> tuple[Authority, ...]:

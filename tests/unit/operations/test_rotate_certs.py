@@ -350,7 +350,7 @@ def test_killed_in_a_rescue_the_next_run_finishes(found: Found) -> None:
             town.rotate(Due())
         town.world.budget = None
         todo = town.rotate(Due())
-        if cut == 5:  # two of three are a quorum: the third is the business of `start`
+        if cut == 5:  # two of three are a quorum: a third is the business of `start`
             assert not todo
             assert todo.notes == (
                 "n3 fell and is not started: its certificates are right; see `logs --node n3`, then `start`",
