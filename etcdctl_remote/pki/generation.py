@@ -16,6 +16,7 @@ from ..errors import Refused
 from ..secret import Secret
 from . import trust
 from .authority import Authority, Credential
+from .crl import Revocations
 from .csr import Request
 from .inspect import Leaf, read_leaf, why_renew
 from .profiles import Kind, Profile, node_profiles, split_names
@@ -111,6 +112,7 @@ class Generation:
     rotation: Rotation | None = None
     formed: Formed | None = None
     """The cluster of this token, if it was ever seen serving."""
+    revocations: Revocations = field(default_factory=Revocations)
     seen: tuple[str, ...] = ()
     """What the store held when this was read; `save` refuses if it holds something else by then."""
     pending: Mapping[Slot, Request] = field(default_factory=dict)
@@ -141,6 +143,7 @@ class Generation:
         files: dict[str, bytes | Secret] = {
             "ca.crt": self.ca_bundle,
             "peer-ca.crt": self.peer_ca_bundle,
+            **self.revocations.files,
         }
         for kind in Kind:
             credential = self.credential(node, kind)

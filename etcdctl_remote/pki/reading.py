@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..secret import Secret
-from . import chain
+from . import chain, crl
 from .authority import Authority, Credential, plain_name
 from .generation import Authorities, Formed, Generation, Rotation, Slot, State, adopt
 from .inspect import Leaf, is_ca, key_matches, read_leaf
@@ -25,7 +25,7 @@ from .sealed import Opener, Sealed
 FORMAT = 1
 META = "generation.json"
 FORMED = "cluster.json"
-RESERVED = frozenset({META, "ca.crt", "peer-ca.crt"})
+RESERVED = frozenset({META, "ca.crt", "peer-ca.crt", *crl.FILES.values()})
 """What lies in a generation beside the nodes' directories."""
 
 _RESTORE = "put the file back from a backup of this directory"
@@ -129,6 +129,7 @@ class Meta:
     """The directory under `ca/` that signs new leaves."""
     rotation: tuple[State, str] | None = None
     """How far a replacement of the CAs has come, and the directory of the other ones."""
+    revoked: object = ()
 
 
 def _meta(path: Path) -> Meta:
@@ -144,7 +145,7 @@ def _meta(path: Path) -> Meta:
             f"{path} has format {version}; this release knows {FORMAT}",
             "use the release of etcdctl-remote that wrote it, or a newer one",
         )
-    return Meta(str(token), str(signs), rotation)
+    return Meta(str(token), str(signs), rotation, data.get("revoked", []))
 
 
 def _generation(root: Path, directory: Path, opener: Opener) -> Generation:
@@ -164,6 +165,7 @@ def _generation(root: Path, directory: Path, opener: Opener) -> Generation:
         leaves={slot: leaf for slot, (_, leaf) in held.items()},
         rotation=rotation,
         formed=_formed(formed_at(root, meta.token) / FORMED),
+        revocations=crl.read(directory, meta.revoked),
     )
 
 
