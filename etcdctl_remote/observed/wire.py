@@ -18,7 +18,7 @@ from ..desired.model import ClusterSpec
 from ..pki.authority import Credential
 from ..pki.generation import Generation, Slot
 from ..pki.profiles import Kind
-from ..remote.host import Host
+from ..remote.host import Host, Tunnel
 from .state import Served, Wire
 from .tls import Stream, offering
 
@@ -57,7 +57,7 @@ def shown(host: Host, address: str, port: int, own: Credential | None, path: str
     """
     pem, text, error = b"", "", ""
     try:
-        tunnel = host.dial(address, port, DIAL_SECONDS)
+        tunnel = _reached(host, address, port)
     except OSError as failure:
         return Served(error=str(failure.strerror or failure) or type(failure).__name__), ""
     try:
@@ -80,6 +80,14 @@ def shown(host: Host, address: str, port: int, own: Credential | None, path: str
         with suppress(OSError, EOFError):
             tunnel.close()
     return Served(pem, not error, error), text
+
+
+def _reached(host: Host, address: str, port: int) -> Tunnel:
+    """Connect from the host: through its sshd, or where that forbids it by a program there."""
+    try:
+        return host.dial(address, port, DIAL_SECONDS)
+    except PermissionError:
+        return host.relay(address, port)
 
 
 def _ask(stream: Stream, path: str) -> None:

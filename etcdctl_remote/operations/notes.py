@@ -22,6 +22,9 @@ def notes(want: Wish, restart: Sequence[NodeSpec], now: ClusterState) -> tuple[s
     lines = list(want.cluster.warnings)
     if restart and len(want.cluster.nodes) <= 2:
         lines.append("the cluster stops answering while a member restarts: it has none to spare")
+    if want.generation.rotation:
+        state = want.generation.rotation.state
+        lines.append(f"a CA is being replaced ({state}): `rotate-certs --ca` goes on with that")
     for node in restart:
         host = now.hosts[node.name]
         if _for_dropins(want.spec(node, host, formed=True), host):

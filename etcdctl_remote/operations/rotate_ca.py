@@ -47,8 +47,8 @@ class Task:
 def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
     """Replace the CAs, or go on where a former run stopped; return all that was planned."""
     cluster, clock = resolved(session.cluster), datetime.now(UTC)
-    _refuse_which(cluster, task.which)
     held = kept(session)
+    _refuse_which(cluster, held, task.which)
     if rotation.expired(held.authorities, clock):
         return replace_at_once(session, consent, held, task.confirm)
     now = seen_with_bundles(Wish(cluster, session.prepare(replacing=True), {}), session)
@@ -67,9 +67,17 @@ def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
     return todo
 
 
-def _refuse_which(cluster: ClusterSpec, which: Collection[Which]) -> None:
+def _refuse_which(cluster: ClusterSpec, held: Generation, which: Collection[Which]) -> None:
+    """Refuse a choice where there is none, or where another was made that is under way still."""
     if cluster.pki.peer_ca == "same" and set(which) != rotation.BOTH:
         raise UsageError("--ca-only: clients and peers share one CA (`pki.peer_ca: same`)", "leave it out")
+    begun = rotation.under_way(held)
+    if begun and set(which) not in (rotation.BOTH, begun):
+        raise Refused(
+            f"--ca-only {' '.join(sorted(which))}: a replacement of {' and '.join(sorted(begun))} CA is under way; "
+            "nothing was changed",
+            "`rotate-certs --ca` finishes that one first",
+        )
 
 
 def _refuse_unready(want: Wish, now: ClusterState) -> None:
@@ -90,7 +98,7 @@ def course(
     cluster = session.cluster
     current = session.prepare(replacing=True)
     if held.rotation is None:
-        if left_behind(Wish(cluster, current, {}), now):
+        if left_behind(Wish(cluster, current, {}, session.store().bundles()), now):
             return (current,)
         current = rotation.trust_both(current, cluster, clock, which)
     states = [current]

@@ -7,7 +7,7 @@ expired nobody can make a new connection: see `rescue`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ from ..errors import Failed, Refused, UsageError, none_reached
 from ..observed.state import ClusterState, HostState
 from ..pki import rotation
 from ..pki.generation import Due, Generation
+from ..pki.store import BACK
 from ..plan import gates
 from ..plan.step import Plan, Stage
 from ..plan.steps import StartEtcd, WriteFiles
@@ -42,7 +43,7 @@ def rotate_certs(
     if rotation.expired(held.authorities, clock) and not back:
         return replace_at_once(session, consent, held, confirm)
     generation = session.store().former() if back else session.prepare(due)
-    want = Wish(cluster, generation, {})
+    want = Wish(cluster, generation, {}, session.store().bundles())
     now = seen_with_bundles(want, session)
     if not now.has_quorum and left_behind(want, now) and generation.rotation is None:
         return replace_at_once(session, consent, held, confirm)
@@ -91,14 +92,30 @@ def seen_with_bundles(want: Wish, session: Session) -> ClusterState:
 
 
 def left_behind(want: Wish, now: ClusterState) -> tuple[str, ...]:
-    """Name the members that run with other CA bundles than are wanted: they would have to restart."""
+    """Name the members that run with other CA bundles than are wanted: they would have to restart.
+
+    What lies on the disk may be right already: what its process started with says its digest.
+    """
     return tuple(
         name
         for name, host in now.hosts.items()
         if host.unit.running
-        and leaves.other_bundle(want, name, host)
-        and host.unit.digest != want.spec(want.cluster.node(name), host, formed=True).digest
+        and host.unit.digest != _digest(want, host, want.generation)
+        and (leaves.other_bundle(want, name, host) or _of_the_past(want, host))
     )
+
+
+def _of_the_past(want: Wish, host: HostState) -> bool:
+    """Whether the process started with the CA bundles of an earlier state, all else as it is wanted."""
+    states = (
+        replace(want.generation, ca_bundle=client, peer_ca_bundle=peer)
+        for client, peer in dict.fromkeys(want.past)
+    )
+    return any(host.unit.digest == _digest(want, host, state) for state in states)
+
+
+def _digest(want: Wish, host: HostState, state: Generation) -> str:
+    return replace(want, generation=state).spec(want.cluster.node(host.node), host, formed=True).digest
 
 
 def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
@@ -112,11 +129,14 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     specs = {name: want.spec(want.cluster.node(name), host, formed=True) for name, host in now.hosts.items()}
     found = {name: leaves.writing(want, spec, now.hosts[name]) for name, spec in specs.items()}
     todo = {name: steps for name, steps in found.items() if steps}
+    fallen = _fallen(now, todo)
     mend = [name for name in todo if not now.hosts[name].serving]
     serve = [name for name in specs if now.hosts[name].serving]
     awaited = [*serve, *(name for name in mend if not _resting(now.hosts[name]))]
     stages = [
-        *_mending(want, now, {name: todo[name] for name in mend}),
+        *_mending(
+            want, now, {name: todo.get(name, ()) for name in (*mend, *(() if now.has_quorum else fallen))}
+        ),
         *(
             leaves.switch(want, want.cluster.node(name), todo[name], awaited)
             for name in sorted(serve, key=lambda name: (name == now.leader, name))
@@ -126,7 +146,7 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     return Plan(
         f"rotate the certificates of {want.cluster.name}",
         tuple(stage for stage in stages if stage.steps),
-        tuple(_notes(want, now, mend, clock)),
+        (*_notes(want, now, mend, clock), *(_left_down(name) for name in fallen if now.has_quorum)),
         left_out=tuple(now.unreachable),
         incomplete=bool(now.unreachable),
     )
@@ -154,6 +174,13 @@ def _mending(want: Wish, now: ClusterState, todo: Mapping[str, tuple[WriteFiles,
     return (replace(write, until=ready, deadline=RESTART_DEADLINE, dials=tuple(awaited)),)
 
 
+def _fallen(now: ClusterState, todo: Collection[str]) -> tuple[str, ...]:
+    """Name the members that fell and whose certificates are right: a rescue was cut off before the start."""
+    return tuple(
+        name for name, host in now.hosts.items() if not (host.unit.running or _resting(host) or name in todo)
+    )
+
+
 def _resting(host: HostState) -> bool:
     """Whether somebody stopped this member: it is given its certificates, and not started."""
     return not host.unit.running and host.unit.active == "inactive" and host.unit.result in ("", "success")
@@ -164,7 +191,7 @@ def _notes(want: Wish, now: ClusterState, mend: list[str], clock: datetime) -> I
     yield from want.generation.issued
     for name, host in now.hosts.items():
         spec = want.spec(want.cluster.node(name), host, formed=True)
-        issued = any(f"for {name} " in line for line in want.generation.issued)
+        issued = any(line.startswith(BACK) or f"for {name} " in line for line in want.generation.issued)
         if bad := list(leaves.damaged(want, spec, host)):
             yield f"{name}: {', '.join(bad)}"
         elif not issued and not leaves.linked_to(want, spec, host):
@@ -181,6 +208,12 @@ def _notes(want: Wish, now: ClusterState, mend: list[str], clock: datetime) -> I
     for name, why in now.unreachable.items():
         yield f"{name} is left out: {why.removeprefix(f'{name}: ')}"
     yield from _cas(want.generation, clock)
+
+
+def _left_down(name: str) -> str:
+    return (
+        f"{name} fell and is not started: its certificates are right; see `logs --node {name}`, then `start`"
+    )
 
 
 def _cas(generation: Generation, clock: datetime) -> Iterator[str]:

@@ -24,6 +24,9 @@ from .standin import StandIns
 Slot = tuple[str, Kind]
 """A node's name, and which of its leaves."""
 
+Bundles = tuple[bytes, bytes]
+"""Whom clients and servers trust, and whom peers do: PEM."""
+
 
 @dataclass(frozen=True)
 class Authorities:

@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..secret import Secret
 from . import chain
 from .authority import Authority, Credential, plain_name
-from .generation import Authorities, Formed, Generation, Rotation, Slot, State, adopt
+from .generation import Authorities, Bundles, Formed, Generation, Rotation, Slot, State, adopt
 from .inspect import Leaf, is_ca, key_matches, read_leaf
 from .profiles import Kind
 from .sealed import Opener, Sealed
@@ -70,6 +70,13 @@ def former(root: Path, opener: Opener) -> tuple[str, Generation] | None:
         return None
     found = _generation(root, root / "generations" / before[-1], opener)
     return before[-1], replace(found, seen=seen(root))
+
+
+def bundles(root: Path) -> tuple[Bundles, ...]:
+    """Read the CA bundles of all generations on the disk, oldest first."""
+    folders = [root / "generations" / name for name in numbered(root / "generations")]
+    pairs = [(_read(folder / "ca.crt"), _read(folder / "peer-ca.crt")) for folder in folders]
+    return tuple((client, peer) for client, peer in pairs if client is not None and peer is not None)
 
 
 def seen(root: Path) -> tuple[str, ...]:

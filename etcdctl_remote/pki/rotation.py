@@ -74,6 +74,18 @@ def expired(authorities: Authorities, now: datetime) -> frozenset[Which]:
     return frozenset(which for which, ca in by_name.items() if ca.not_after <= now)
 
 
+def under_way(held: Generation) -> frozenset[Which]:
+    """Name the CAs that are being replaced; nothing outside of a rotation."""
+    if held.rotation is None:
+        return frozenset()
+    here, other = held.authorities, held.rotation.other
+    changed: dict[Which, bool] = {
+        "client": here.client.certificate != other.client.certificate,
+        "peer": here.peer.certificate != other.peer.certificate,
+    }
+    return frozenset(which for which, differs in changed.items() if differs)
+
+
 def new_cas(held: Generation) -> tuple[Authority, ...]:
     """List the CAs that are on their way in, or signed in since; nothing outside of a rotation."""
     if held.rotation is None:

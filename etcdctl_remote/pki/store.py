@@ -33,6 +33,7 @@ from .disk import PARTIAL, Disk, exclusive
 from .generation import (
     EXPIRED,
     Authorities,
+    Bundles,
     Due,
     Formed,
     Generation,
@@ -51,6 +52,9 @@ KEPT = 4
 
 A destroy, the deploy after it and the destroy of that one are three: the first can still be undone.
 """
+
+BACK = "all certificates (back to generation"
+"""How the line begins that says what `former` took."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,11 @@ class Store:
                 f"generation {name} is of a cluster that was destroyed since: its token is another",
                 "there is nothing to go back to",
             )
-        return replace(former, issued=(f"all certificates (back to generation {name})",))
+        return replace(former, issued=(f"{BACK} {name})",))
+
+    def bundles(self) -> tuple[Bundles, ...]:
+        """List the CA bundles of all states that are kept, oldest first."""
+        return reading.bundles(self.root)
 
     def signed(self, generation: Generation, cluster: ClusterSpec, now: datetime) -> Generation:
         """Have really signed what only was stood in for: by keys that are opened now, or elsewhere.

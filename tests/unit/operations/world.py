@@ -8,15 +8,16 @@ that starts as `new` a second time has forgotten its votes, which fails the test
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from etcdctl_remote.desired.hostspec import UNIT_PATH
-from etcdctl_remote.desired.identity import Marker as MarkerFile
 from etcdctl_remote.desired.identity import cluster_id, member_id
 from etcdctl_remote.desired.spec import FileSpec
 from etcdctl_remote.errors import Problem
@@ -25,11 +26,10 @@ from etcdctl_remote.observed.state import (
     Data,
     Endpoint,
     HostState,
-    Marker,
     Member,
     PathState,
-    Told,
-    UnitState,
+    Served,
+    Wire,
     quorum,
 )
 from etcdctl_remote.plan.step import Plan, Progress, Stage, Step
@@ -47,78 +47,11 @@ from etcdctl_remote.plan.steps import (
     StopEtcd,
     WriteFiles,
 )
-
-MARKER = "/etc/etcd/member"
-IDENTITY = "/etc/etcd/identity"
-DATA = "/var/lib/etcd"
+from tests.unit.operations.machine import DATA, IDENTITY, MARKER, Machine, can_meet
 
 
 class Crash(BaseException):
     """The tool was killed here."""
-
-
-@dataclass
-class Machine:
-    """One host. `log` is what its member has in its data directory, None without data."""
-
-    name: str
-    peer: str
-    paths: dict[str, PathState] = field(default_factory=dict)
-    user: bool = False
-    releases: set[str] = field(default_factory=set)
-    log: list[str] | None = None
-    cluster: int = 0
-    running: bool = False
-    digest: str | None = None
-    flags: tuple[str, ...] = ()
-    """The command line that etcd was started with."""
-    foreign: bool = False
-    ready: bool = False
-    starts: int = 0
-    aside: list[list[str]] = field(default_factory=list)
-    """Data directories that were moved aside."""
-    deleted: list[list[str]] = field(default_factory=list)
-    """Data directories that are gone for good."""
-
-    @property
-    def unit(self) -> str:
-        found = self.paths.get(UNIT_PATH)
-        return (found.text or "") if found else ""
-
-    def flag(self, name: str) -> str:
-        found = re.search(rf"--{name}=(\S+?)(?:\s|\\|$)", self.unit)
-        return found[1] if found else ""
-
-    @property
-    def marker(self) -> Marker | None:
-        identity = self.paths.get(IDENTITY)
-        if MARKER not in self.paths or identity is None or not identity.text:
-            return None
-        found = MarkerFile.decode(identity.text.encode())
-        return Marker(found.cluster, int(found.cluster_id, 16), int(found.member_id, 16), found.name)
-
-    def unit_state(self) -> UnitState:
-        """As systemd tells it."""
-        return UnitState(
-            active="active" if self.running else "inactive",
-            enabled="enabled" if self.unit else "",
-            fragment=UNIT_PATH if self.unit else "",
-            pid=100 + self.starts if self.running else 0,
-            digest=self.digest if self.running else None,
-            program="/opt/etcd/v3.6.14/etcd" if self.running else None,
-            flags=self.flags if self.running else None,
-        )
-
-    def told(self) -> Told:
-        """As the unit's command line tells it."""
-        return Told(
-            self.flag("data-dir"),
-            self.flag("wal-dir").removesuffix("/wal"),
-            self.flag("cert-file").removesuffix("/pki/current/server.crt"),
-            "/usr/local/bin/etcdctl",
-            self.flag("listen-client-urls").partition(",")[0],
-            self.flag("initial-cluster-token"),
-        )
 
 
 @dataclass
@@ -138,6 +71,12 @@ class World:
     """Members that have ever had data: none of them may begin anew."""
     lowest_alive: int | None = None
     """The fewest serving members seen since the cluster first had a leader."""
+    clock: datetime | None = None
+    """What time it is for certificates; None: all are valid."""
+    links: set[frozenset[str]] = field(default_factory=set)
+    """Between which members a connection stands: it outlives what it was made with, but no process."""
+    strangers: list[str] = field(default_factory=list)
+    """Who ever showed a certificate that a running member would not take in a new handshake."""
 
     def forget(self, budget: int | None = None) -> None:
         """Start counting the living anew; `budget` is when to kill the tool."""
@@ -153,24 +92,43 @@ class World:
         return [machine for machine in self.machines.values() if machine.running and machine.log is not None]
 
     def has_quorum(self) -> bool:
-        return len(self.members()) >= quorum(len(self.machines))
+        return bool(self._electable())
+
+    def _electable(self) -> list[str]:
+        """Name the members that have links to a majority."""
+        self._link()
+        return [m.name for m in self.members() if len(self._met(m.name)) >= quorum(len(self.machines))]
+
+    def _met(self, name: str) -> list[Machine]:
+        """List a member and those to whom it has a link."""
+        return [m for m in self.members() if m.name == name or frozenset((name, m.name)) in self.links]
+
+    def _link(self) -> None:
+        """Make the links that can be made; those that stand need no new handshake."""
+        for one, other in itertools.combinations(self.members(), 2):
+            pair = frozenset((one.name, other.name))
+            if pair not in self.links and can_meet(one, other, self.clock):
+                self.links.add(pair)
+
+    def cut_links(self) -> None:
+        """Break every connection: what is made anew shows whether it still can be."""
+        self.links.clear()
+        self.settle()
 
     def settle(self) -> None:
         """Let elections and replication happen."""
-        alive = self.members()
-        if not self.has_quorum():
-            self.leader = None
-        else:
-            self.led = True
-            for machine in alive:
-                machine.log = list(self.acknowledged)
-                machine.ready = True
-                machine.paths[MARKER] = PathState("link", 0o777, "root", "root", target="identity")
-            if self.leader not in [machine.name for machine in alive]:
-                self.leader = alive[0].name
+        able = self._electable()
+        if self.leader not in able:
+            self.leader = able[0] if able else None
+        serving = self._met(self.leader) if self.leader else []
+        for machine in serving:
+            self.led = machine.ready = True
+            machine.log = list(self.acknowledged)
+            machine.paths[MARKER] = PathState("link", 0o777, "root", "root", target="identity")
         if self.led:
-            seen = len(alive)
-            self.lowest_alive = seen if self.lowest_alive is None else min(self.lowest_alive, seen)
+            self.lowest_alive = min(
+                len(serving), len(serving) if self.lowest_alive is None else self.lowest_alive
+            )
 
     def write(self, key: str) -> None:
         """A client writes; acknowledged only by a quorum."""
@@ -191,6 +149,7 @@ class World:
             machine.log = []
         machine.running = True
         machine.starts += 1
+        machine.load()
         found = re.search(r"ETCDCTL_REMOTE_DIGEST=(\w+)", machine.unit)
         machine.digest = found[1] if found else None
         machine.flags = tuple(re.findall(r"^  (--.*?)(?: \\)?$", machine.unit, re.MULTILINE))
@@ -198,6 +157,7 @@ class World:
 
     def stop(self, name: str) -> None:
         self.machines[name].running = self.machines[name].ready = False
+        self.links = {pair for pair in self.links if name not in pair}
         self.settle()
 
     def stop_all(self) -> None:
@@ -208,6 +168,14 @@ class World:
     # -- what steps do -------------------------------------------------------------------------
 
     def apply(self, step: Step) -> None:
+        self._do(step)
+        self.strangers += [
+            f"{one.name} to {other.name} after: {step.host}: {step}"
+            for one, other in itertools.combinations(self.members(), 2)
+            if not can_meet(one, other, self.clock)
+        ]
+
+    def _do(self, step: Step) -> None:
         if self.budget is not None:
             if self.budget == 0:
                 if isinstance(step, Remove):
@@ -275,38 +243,60 @@ class World:
 
     # -- what an observation sees --------------------------------------------------------------
 
-    def observe(self, asked: Mapping[str, Collection[str]] | None = None) -> ClusterState:
+    def observe(
+        self, asked: Mapping[str, Collection[str]] | None = None, dials: Collection[str] = ()
+    ) -> ClusterState:
         """See everything, or of the paths only those asked for, as the real observation does."""
         self.settle()
-        hosts = {name: self._host(machine) for name, machine in self.machines.items()}
+        hosts = {name: self._host(machine, name in dials) for name, machine in self.machines.items()}
         if asked is not None:
             for name, host in hosts.items():
                 paths = {path: state for path, state in host.paths.items() if path in asked.get(name, ())}
                 hosts[name] = replace(host, paths=paths)
         return ClusterState(hosts, {}, time.monotonic())
 
-    def _host(self, machine: Machine) -> HostState:
+    def dial(self, address: str, port: int, certificate: str) -> Served:
+        """Make a new connection to a port, showing this certificate."""
+        machine = next(m for m in self.machines.values() if m.peer.startswith(f"https://{address}:"))
+        which, stem = ("peer", "peer") if machine.peer.endswith(f":{port}") else ("client", "server")
+        shown = machine.file(f"{stem}.crt").encode()
+        if not machine.running:
+            return Served(error="connection refused")
+        accepted = bool(shown) and machine.takes(which, certificate, self.clock)
+        return Served(shown, accepted, "" if accepted else "tls alert bad certificate")
+
+    def _wire(self, machine: Machine, ids: Mapping[str, int]) -> Wire:
+        address = machine.peer.removeprefix("https://").rpartition(":")[0]
+        client = self.dial(address, 2379, machine.file("etcdctl.crt"))
+        links = frozenset(ids[m.name] for m in self._met(machine.name)) - {ids[machine.name]}
+        return Wire(
+            client, self.dial(address, 2380, machine.file("peer.crt")), links if client.accepted else None
+        )
+
+    def _host(self, machine: Machine, dialled: bool) -> HostState:
         token = machine.flag("initial-cluster-token")
         ids = {m.name: member_id([m.peer], token) for m in self.machines.values()}
-        serving = machine.running and machine.ready
+        answers = machine.running and machine.ready and machine.answers(self.clock)
+        led = self.leader is not None and machine in self._met(self.leader)
         return HostState(
             node=machine.name,
             told=machine.told() if machine.unit else None,
             arch="amd64",
             user_exists=machine.user,
             releases=frozenset(machine.releases),
-            paths=dict(machine.paths),
+            paths=machine.seen(),
             unit=machine.unit_state(),
             data=Data.OTHER if machine.foreign else Data.MEMBER if machine.log is not None else Data.ABSENT,
             marker=machine.marker,
-            endpoint=self._endpoint(machine, ids) if serving else None,
-            members=self._members(ids) if serving and self.has_quorum() else None,
+            endpoint=self._endpoint(machine, ids, led) if answers else None,
+            members=self._members(ids) if answers and led else None,
+            wire=self._wire(machine, ids) if dialled else None,
         )
 
-    def _endpoint(self, machine: Machine, ids: Mapping[str, int]) -> Endpoint:
+    def _endpoint(self, machine: Machine, ids: Mapping[str, int], led: bool) -> Endpoint:
         cluster = cluster_id(list(ids.values()))
         index = len(self.machines) + (10 + len(self.acknowledged) if self.led else 0)
-        leader = ids[self.leader] if self.leader else 0
+        leader = ids[self.leader] if self.leader and led else 0
         return Endpoint(cluster, ids[machine.name], "3.6.14", leader, 2, index, index, 1, 1, False, 1)
 
     def _members(self, ids: Mapping[str, int]) -> tuple[Member, ...]:
@@ -373,7 +363,12 @@ def in_world(plan: Plan, world: World) -> Plan:
     return replace(plan, stages=stages)
 
 
-def run(plan: Plan, world: World, order: Callable[[Collection[str]], Sequence[str]] = sorted) -> None:
+def run(
+    plan: Plan,
+    world: World,
+    order: Callable[[Collection[str]], Sequence[str]] = sorted,
+    observe: Callable[[Collection[str]], ClusterState] | None = None,
+) -> None:
     """Execute a plan with the real executor, in the world."""
     from etcdctl_remote.plan.execute import Executor
 
@@ -381,8 +376,9 @@ def run(plan: Plan, world: World, order: Callable[[Collection[str]], Sequence[st
         return Problem(reason)
 
     fleet: Any = WorldFleet(order)
-    executor = Executor(fleet, lambda dials: world.observe({}), lambda event: None, explain, interval=0.0)
+    look = observe or (lambda dials: world.observe({}, dials))
+    executor = Executor(fleet, look, lambda event: None, explain, interval=0.0)
     executor.execute(in_world(plan, world))
 
 
-__all__ = ["Crash", "Machine", "Stage", "World", "run"]
+__all__ = ["DATA", "IDENTITY", "MARKER", "Crash", "Machine", "Stage", "World", "run"]

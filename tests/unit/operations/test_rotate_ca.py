@@ -1,0 +1,378 @@
+"""CAs are replaced under a running cluster, in three states, killed anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from etcdctl_remote.errors import Refused, Unreachable, UsageError
+from etcdctl_remote.operations.rotate_ca import Task
+from etcdctl_remote.pki.generation import State
+from etcdctl_remote.pki.profiles import Kind
+from etcdctl_remote.plan.steps import RestartEtcd
+from tests.unit.operations.rotating import FORCED, Town, hosts
+from tests.unit.operations.world import Crash
+
+Found = Callable[..., Town]
+
+
+def state(town: Town) -> State | None:
+    rotation = town.held.rotation
+    return rotation.state if rotation else None
+
+
+def restarts(town: Town, before: dict[str, int]) -> dict[str, int]:
+    return {name: count - before[name] for name, count in town.starts().items()}
+
+
+def steps_of(number: int, todo: object) -> list[str]:
+    return [
+        type(step).__name__
+        for stage in todo.stages  # type: ignore[attr-defined]
+        if stage.title.startswith(f"State {number} of 3")
+        for step in stage.steps
+    ]
+
+
+@pytest.mark.parametrize("pki", ["", "peer_ca: same"])
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_two_rolling_restarts_and_none_for_leaves(found: Found, size: int, pki: str) -> None:
+    """Everybody trusts the new CA only, shows leaves of it, and nobody was ever refused."""
+    town = found(size, pki=pki)
+    before, old = town.starts(), town.held
+    todo = town.replace_ca()
+    assert len(town.shown) == 1, "asked once"
+    for number, restarted in ((1, size), (2, 0), (3, size)):
+        assert steps_of(number, todo).count("RestartEtcd") == restarted
+    assert restarts(town, before) == dict.fromkeys(before, 2)
+    new = town.held
+    assert new.rotation is None
+    assert new.ca_bundle == new.authorities.client.certificate != old.ca_bundle
+    assert new.peer_ca_bundle == new.authorities.peer.certificate != old.peer_ca_bundle
+    assert not old.authorities.client.signed(new.leaf("n1", Kind.SERVER).certificate)
+    assert town.world.strangers == []
+    if size > 1:
+        town.assert_unharmed()
+    town.assert_whole()
+
+
+def test_the_plan_is_what_is_done(found: Found) -> None:
+    """A dry run shows all three states, in the order and with the steps that follow; nothing changes."""
+    town = found()
+    before = town.held.seen
+    todo = town.replace_ca(dry_run=True)
+    assert (town.held.seen, town.world.done) == (before, [])
+    titles = {stage.title.partition(":")[0] for stage in todo.stages}
+    assert titles == {
+        "State 1 of 3, trust both",
+        "State 2 of 3, leaves from the new",
+        "State 3 of 3, trust the new only",
+    }
+    done = town.replace_ca()
+    assert [stage.title for stage in done.stages] == [stage.title for stage in todo.stages]
+    assert len(town.world.done) == todo.changes
+
+
+def test_clients_are_warned_with_the_day(found: Found) -> None:
+    """What they have to trust before the leaves change, and from when on they are refused."""
+    town = found()
+    day = f"{town.held.authorities.client.not_after:%Y-%m-%d}"
+    notes = "\n".join(town.replace_ca(dry_run=True).notes)
+    assert "clients have to trust the new CA beside 'demo etcd CA " in notes
+    assert f"from {day} on in any case" in notes
+    assert "(signs from now on)" in notes
+    assert "(no longer trusted)" in notes
+
+
+@pytest.mark.parametrize("which", ["client", "peer"])
+def test_one_of_two_cas(found: Found, which: str) -> None:
+    """The other CA stays, and so do its leaves."""
+    town = found()
+    old, before = town.held, town.starts()
+    town.replace_ca(which=frozenset((which,)))
+    new = town.held
+    assert (new.ca_bundle == old.ca_bundle) is (which == "peer")
+    assert (new.peer_ca_bundle == old.peer_ca_bundle) is (which == "client")
+    for (node, kind), leaf in new.leaves.items():
+        stays = (kind is Kind.PEER) is (which == "client")
+        assert (leaf == old.leaves[node, kind]) is stays
+    assert restarts(town, before) == dict.fromkeys(before, 2)
+    town.assert_unharmed()
+    town.assert_whole()
+
+
+def test_one_of_one_ca_is_wrong_usage(found: Found) -> None:
+    """Clients and peers share it."""
+    town = found(pki="peer_ca: same")
+    before = town.held.seen
+    with pytest.raises(UsageError, match="share one CA"):
+        town.replace_ca(which=frozenset(("client",)))
+    assert town.held.seen == before
+
+
+@pytest.mark.parametrize(("pki", "tasks"), [("", Task()), ("peer_ca: same", Task()), ("", Task({"peer"}))])
+def test_killed_at_every_step_the_next_run_finishes(found: Found, pki: str, tasks: Task) -> None:
+    """It finishes the replacement that was begun and begins no other; nothing is lost, nobody refused."""
+    total = found(pki=pki).replace_ca(dry_run=True, which=tasks.which).changes
+    for cut in range(total):
+        town = found(pki=pki)
+        before, old = town.starts(), town.held
+        town.world.budget = cut
+        with pytest.raises(Crash):
+            town.replace_ca(which=tasks.which)
+        begun, town.world.budget = town.held, None
+        new = begun.authorities
+        if begun.rotation and begun.rotation.state is State.TRUST_BOTH:
+            new = begun.rotation.other
+        town.world.write("between")
+        town.replace_ca(which=tasks.which)
+        assert town.held.rotation is None, cut
+        assert town.held.authorities == new, f"another replacement was begun after a kill at {cut}"
+        assert new != old.authorities
+        assert max(restarts(town, before).values()) <= 3, cut
+        town.assert_unharmed()
+        town.assert_whole()
+
+
+def test_killed_twice_and_more(found: Found) -> None:
+    """Every run is cut off after a step of its own: it gets there all the same."""
+    town = found()
+    for _ in range(40):
+        town.world.budget = 2  # to hand leadership over and to restart: neither alone is progress
+        with suppress(Crash):
+            town.replace_ca()
+            break
+    else:
+        pytest.fail("it never came to an end")
+    town.world.budget = None
+    assert len(list((town.store.root / "ca").iterdir())) == 2
+    town.assert_unharmed()
+    town.assert_whole()
+
+
+@pytest.mark.parametrize(
+    ("pause", "stopped"), [("before-leaves", State.TRUST_BOTH), ("before-drop", State.NEW_LEAVES)]
+)
+def test_a_pause_is_kept_and_a_later_run_finishes(found: Found, pause: str, stopped: State) -> None:
+    """Whatever else runs meanwhile: the state stays until it is asked for the next one."""
+    town = found()
+    before = town.starts()
+    town.replace_ca(pause=pause)
+    assert state(town) is stopped
+    assert town.told[-1].startswith("paused after ")
+    assert not town.deploy()
+    assert not town.rotate()
+    town.rotate(FORCED)
+    assert state(town) is stopped
+    assert restarts(town, before) == dict.fromkeys(before, 1)
+    assert not town.deploy()
+    town.replace_ca(pause=pause)
+    assert state(town) is stopped
+    town.replace_ca()
+    assert state(town) is None
+    assert restarts(town, before) == dict.fromkeys(before, 2)
+    town.assert_unharmed()
+    town.assert_whole()
+
+
+def test_before_the_drop_the_old_client_is_taken_and_then_no_more(found: Found) -> None:
+    """That is what a pause is for."""
+    town = found()
+    old = town.held.client("n1").certificate_pem.decode()
+    for pause, accepted in (("before-leaves", True), ("before-drop", True), ("", False)):
+        town.replace_ca(pause=pause)
+        assert {town.world.dial(f"10.0.0.{n}", 2379, old).accepted for n in (1, 2, 3)} == {accepted}
+
+
+@pytest.mark.parametrize("cut", range(0, 24, 2))
+def test_a_deploy_after_a_kill_brings_the_state_and_keeps_it(found: Found, cut: int) -> None:
+    """It neither advances nor goes back; the replacement is finished by its own task."""
+    town = found()
+    town.world.budget = cut
+    try:
+        town.replace_ca()
+    except Crash:
+        stopped, held = state(town), town.held
+        town.world.budget = None
+        town.deploy()
+        assert state(town) is stopped
+        assert town.held.ca_bundle == held.ca_bundle
+        town.assert_whole()
+    else:
+        pytest.fail("nothing was cut off")
+    if stopped:
+        town.replace_ca()
+    assert state(town) is None
+    town.assert_unharmed()
+    town.assert_whole()
+
+
+@pytest.mark.parametrize("pause", ["before-leaves", "before-drop"])
+def test_names_that_change_in_the_middle(found: Found, pause: str) -> None:
+    """The leaves concerned are issued by whoever signs in that state."""
+    town = found()
+    town.replace_ca(pause=pause)
+    nodes = [replace(n, names=("x.example",)) if n.name == "n2" else n for n in town.cluster.nodes]
+    town.cluster = replace(town.cluster, nodes=tuple(nodes))
+    stopped = state(town)
+    town.rotate()
+    assert state(town) is stopped
+    assert "x.example" in town.held.leaf("n2", Kind.SERVER).names
+    town.assert_whole()
+    town.replace_ca()
+    assert "x.example" in town.held.leaf("n2", Kind.SERVER).names
+    town.assert_unharmed()
+    town.assert_whole()
+
+
+@pytest.mark.parametrize(
+    ("pause", "back"),
+    [("before-leaves", None), ("before-drop", State.TRUST_BOTH), ("", State.NEW_LEAVES)],
+)
+def test_back_from_each_state(found: Found, pause: str, back: State | None) -> None:
+    """One state back, rolling where bundles change; and then to the end."""
+    town = found()
+    town.replace_ca(pause=pause)
+    before = town.starts()
+    todo = town.rotate(back=True)
+    assert state(town) is back
+    leaves_only = pause == "before-drop"
+    assert (
+        any(isinstance(step, RestartEtcd) for stage in todo.stages for step in stage.steps) is not leaves_only
+    )
+    assert restarts(town, before) == dict.fromkeys(before, 0 if leaves_only else 1)
+    town.assert_unharmed()
+    town.assert_whole()
+    town.replace_ca()
+    assert state(town) is None
+    town.assert_unharmed()
+    town.assert_whole()
+
+
+@pytest.mark.parametrize("pause", ["before-leaves", "before-drop", ""])
+def test_back_killed_at_every_step(found: Found, pause: str) -> None:
+    """A deploy finishes what going back began, and so does the replacement's own task."""
+    for cut in range(12):
+        town = found()
+        town.replace_ca(pause=pause)
+        town.world.budget = cut
+        try:
+            town.rotate(back=True)
+        except Crash:
+            town.world.budget = None
+            stopped = state(town)
+            town.deploy()
+            assert state(town) is stopped
+            town.assert_whole()
+        town.world.budget = None
+        town.replace_ca()
+        assert state(town) is None
+        town.assert_unharmed()
+        town.assert_whole()
+
+
+def test_leaves_alone_are_not_renewed_while_members_lag_behind(found: Found) -> None:
+    """Cut off in the last state: some trust both, some the new only; whose task it is is said."""
+    town = found()
+    todo = town.replace_ca(dry_run=True)
+    first = next(n for n, stage in enumerate(todo.stages) if stage.title.startswith("State 3 of 3"))
+    town.world.budget = sum(len(stage.steps) for stage in todo.stages[: first + 2])
+    with pytest.raises(Crash):
+        town.replace_ca()
+    town.world.budget = None
+    held = town.held.seen
+    with pytest.raises(Refused, match="trusts other CAs than this store") as caught:
+        town.rotate(FORCED)
+    assert caught.value.hint.startswith("`rotate-certs --ca` finishes it")
+    assert town.held.seen == held
+    town.replace_ca()
+    town.assert_unharmed()
+    town.assert_whole()
+
+
+def test_every_host_is_needed(found: Found) -> None:
+    """One that is out of reach would be locked out by the last state."""
+    town = found()
+    town.lose("n2")
+    before = town.held.seen
+    with pytest.raises(Unreachable):
+        town.replace_ca()
+    assert (town.held.seen, town.world.done) == (before, [])
+
+
+def test_a_missing_release_is_the_business_of_deploy(found: Found) -> None:
+    """Nothing is installed on the way."""
+    town = found()
+    town.world.machines["n2"].releases.clear()
+    before = town.held.seen
+    with pytest.raises(Refused, match="as the inventory says") as caught:
+        town.replace_ca()
+    assert set(caught.value.hosts) == {"n2"}
+    assert town.held.seen == before
+
+
+def test_no_quorum_is_refused(found: Found) -> None:
+    """Nothing could be proven, and a rolling restart keeps nothing alive."""
+    town = found()
+    for name in ("n1", "n2"):
+        town.world.stop(name)
+    before = town.held.seen
+    with pytest.raises(Refused, match="no quorum"):
+        town.replace_ca()
+    assert town.held.seen == before
+
+
+def test_a_leader_that_changes_meanwhile(found: Found) -> None:
+    """Each state looks anew at who leads."""
+    town = found()
+    town.world.leader = "n1"
+    apply = town.world.apply
+
+    def unruly(step: object) -> None:
+        apply(step)  # type: ignore[arg-type]
+        if isinstance(step, RestartEtcd):
+            others = [name for name in town.world.machines if name != town.world.leader]
+            town.world.leader = others[len(town.world.done) % 2]
+
+    town.world.apply = unruly  # type: ignore[method-assign]
+    town.replace_ca()
+    town.assert_unharmed()
+    town.assert_whole()
+
+
+def test_a_member_that_is_down_is_started_on_the_way(found: Found) -> None:
+    """It has to load the bundle of both like everybody else, or it would be locked out."""
+    town = found()
+    town.world.stop("n3")
+    town.world.forget()
+    town.replace_ca()
+    assert town.world.machines["n3"].running
+    town.assert_unharmed()
+    town.assert_whole()
+
+
+def test_twice_are_two_replacements(found: Found) -> None:
+    """A finished one is finished: asked for again, the next CA is made."""
+    town = found()
+    town.replace_ca()
+    first = town.held.authorities
+    todo = town.replace_ca()
+    assert len(hosts(todo)) > 0
+    assert town.held.authorities != first
+    town.assert_unharmed()
+    town.assert_whole()
+
+
+def test_a_ca_that_was_to_be_another_one_is_not_confused(found: Found) -> None:
+    """Asked for the other CA in the middle of a replacement: refused, and what is under way is named."""
+    town = found()
+    town.replace_ca(which=frozenset(("client",)), pause="before-leaves")
+    before = town.held.seen
+    with pytest.raises(Refused, match="--ca-only peer"):
+        town.replace_ca(which=frozenset(("peer",)))
+    assert town.held.seen == before
+    town.replace_ca()
+    town.assert_whole()
