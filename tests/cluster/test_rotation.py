@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from etcdctl_remote.lab.model import Lab
 
@@ -111,3 +112,31 @@ def _id(lab: Lab, node: str) -> str:
     members = drive.document(lab, "status")["members"]
     found: str = next(member["id"] for member in members if member["node"] == node)
     return found
+
+
+def test_new_names_renew_the_leaves_concerned_and_no_other(lab3: Lab) -> None:
+    """`plan`, `rotate-certs` and `deploy` agree on which, and nobody restarts; `--back` undoes it."""
+    drive.deploy(lab3)
+    before, pids = drive.certificates(lab3), drive.pids(lab3)
+    drive.edit_node(lab3, "n2", f'{{address: "{lab3.nodes[1].address}", names: [etcd.example.org]}}')
+    planned = drive.run(lab3, "plan", "-o", "json").json()
+    alone = drive.document(lab3, "rotate-certs", "--dry-run")
+    for found in (planned, alone):
+        assert [(step["host"], stage["title"]) for stage in found["stages"] for step in stage["steps"]] == [
+            ("n2", "Switch n2 to its new certificates")
+        ]
+    assert {note for note in alone["notes"] if "names changed" in note} == {
+        f"{kind} certificate for n2 (names changed: +etcd.example.org)" for kind in ("server", "peer")
+    }
+    drive.deploy(lab3)
+    changed = {name for name, serial in drive.certificates(lab3).items() if before[name] != serial}
+    assert changed == {"n2/server", "n2/peer"}
+    for port in (2379, 2380):
+        names = drive.served(lab3.nodes[1], port).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+        assert "etcd.example.org" in names.value.get_values_for_type(x509.DNSName)
+    assert drive.document(lab3, "rotate-certs")["stages"] == []
+    drive.must(lab3, "rotate-certs", "--back", "-y")
+    assert drive.certificates(lab3) == before
+    assert drive.pids(lab3) == pids
