@@ -88,7 +88,7 @@ def _tried(want: Wish, held: Generation | None, now: ClusterState, host: Host) -
     for address, port, kind, who in _ways(want, now, host.name):
         new = want.generation.credential(host.name, kind)
         served, _ = shown(host, address, port, new, "/version")
-        if served.accepted or not served.certificate:
+        if not served.refused:
             continue
         present = held.credentials.get((host.name, kind)) if held else None
         if present not in (None, new) and not shown(host, address, port, present, "/version")[0].accepted:
