@@ -169,11 +169,11 @@ def _plan(want: Wish, now: ClusterState) -> Plan:
 
 
 def _bring(session: Session, want: Wish) -> None:
-    """Save a state, bring the cluster there, and prove it: nothing left to do, nothing old shown."""
-    session.save(want.generation)
+    """Save a state that fits, bring the cluster there, and prove it: nothing left to do, nothing old shown."""
     now = seen_with_bundles(want, session)
     todo = _plan(want, now)
     refuse_misfit(session, want, now, leaves.turning(todo))
+    session.save(want.generation)
     if todo:
         session.execute(todo)
     refuse_silent(prove(want, session))

@@ -26,7 +26,7 @@ from etcdctl_remote.running import consent_on
 from etcdctl_remote.tasks import lab_up, namespace
 from tests.unit.operations.here import Canned, session
 
-CHANGING = {"deploy", "start", "stop", "destroy"}
+CHANGING = {"deploy", "start", "stop", "destroy", "rotate-certs"}
 PRINTING = {"check", "plan", "health", "status", "logs", "audit", "init", "lab.up", "lab.list", "lab.down"}
 
 
@@ -84,7 +84,7 @@ def test_every_task_says_what_it_does(name: str) -> None:
     first = (TASKS[name].__doc__ or "").strip().splitlines()[0]
     assert first
     assert len(first) < 110
-    own = OWN.get(name.replace(".", "_"), {})
+    own = OWN.get(name.replace(".", "_").replace("-", "_"), {})
     for flag, argument in flags(name).items():
         assert argument.help
         assert argument.help == (own.get(flag) or HELP[flag])
