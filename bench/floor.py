@@ -52,6 +52,17 @@ class Floor:
         """Do both in one script."""
         return self._parallel(lambda node: f"{self._bytes(node)} && {self._start(node)}")
 
+    def rotate(self) -> Script:
+        """Send the certificates to one node after the other, and ask all for their health in between."""
+        check = self.health()[-1]
+        lines = [f"({self._certificates(node)}) && ({check})" for node in self.lab.nodes]
+        return ("bash", "-c", " && ".join(lines))
+
+    def _certificates(self, node: Node) -> str:
+        return (
+            f"{self._ssh(node, 'sudo tar -x -C /')} <{shlex.quote(str(self.small / f'{node.name}.pki.tar'))}"
+        )
+
     def _bytes(self, node: Node) -> str:
         release = f"/opt/etcd/v{self.cluster.version}"
         unpack = f"sudo mkdir -p {release} && sudo tar -xz -C {release} --strip-components=1 --no-same-owner"

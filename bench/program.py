@@ -31,6 +31,9 @@ class Program:
     def health(self) -> tuple[str, ...]:
         return (*self.argv, "health", "-i", str(self.inventory))
 
+    def rotate(self) -> tuple[str, ...]:
+        return (*self.argv, "rotate-certs", "--force", "--yes", "-i", str(self.inventory))
+
     def help(self) -> tuple[str, ...]:
         return (*self.argv, "--help")
 

@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from etcdctl_remote.desired import inventory
-from etcdctl_remote.lab import access, faults, releases
+from etcdctl_remote.errors import Failed
+from etcdctl_remote.lab import access, faults, releases, writer
 from etcdctl_remote.observed.state import HostState
+from etcdctl_remote.operations import leaves
 from etcdctl_remote.operations.wish import Wish
 from etcdctl_remote.pki.store import Store
 
@@ -65,13 +67,28 @@ class Bench:
             self._measure("deploy, nothing to do", self.program.deploy())
             self._measure("ssh health", self.floor.health())
             self._measure("health", self.program.health())
+            self._measure("rotate-certs", self.program.rotate())
             self._measure("--help", self.program.help())
+        self._gap()
+
+    def _gap(self) -> None:
+        """Renew all leaves once more while applications write, for their longest wait alone."""
+        folder = self.watch.folder / "clients"
+        writer.equip(self.watch.lab, folder)
+        with writer.writing(self.watch.lab, folder) as found:
+            self.watch.run(self.program.rotate())
+        for mode, seen in found.items():
+            if seen.failed:
+                raise Failed(f"rotate-certs: a write failed: {seen.failed[0]}")
+            self.samples.add(f"longest gap, {mode}", Sample(seen.longest_gap, 0.0, 0.0, 0))
 
     def _floor(self) -> None:
         """The bytes, then the start: two scripts, so that each can be told from the other."""
         self._fresh()
         bytes_only = self._measure("floor", self.floor.install())
         start = self._measure("floor's start", self.floor.start())
+        for _ in range(SHORT):
+            self._measure("ssh certificates", self.floor.rotate())
         both = [one + other for one, other in zip(_numbers(bytes_only), _numbers(start), strict=True)]
         peak = max(bytes_only.peak, start.peak)
         self.samples.add("floor and start", Sample(both[0], both[1], both[2], peak))
@@ -107,5 +124,7 @@ def floor_of(watch: Stopwatch, archive: Path) -> Floor:
     generation = Store(watch.folder / "certs").prepare(cluster, datetime.now(UTC))
     want = Wish(cluster, generation, {})
     for node in cluster.nodes:
-        pack(want.spec(node, HostState(node.name), formed=False), watch.folder / f"{node.name}.tar")
+        spec = want.spec(node, HostState(node.name), formed=False)
+        pack(spec, watch.folder / f"{node.name}.tar")
+        pack(leaves.parted(want, spec)[0], watch.folder / f"{node.name}.pki.tar")
     return Floor(watch.lab, cluster, archive, watch.folder)

@@ -63,12 +63,50 @@ OWN = {
         "confirm": "the cluster's name: where a CA has expired all members restart together",
     },
     "etcdctl": {"node": "on this node (default: the first that can be reached)"},
+    "certs_init": {
+        "import_": "CERT,KEY: the CA for clients and servers, its chain up to the root behind it",
+        "import_peer": "CERT,KEY: the CA for peers (left out: it is made)",
+        "passphrase": "where that of an encrypted key comes from: ask, env:NAME or fd:NUMBER",
+    },
+    "certs_backup": {
+        "out": "the file to write (default certs/CLUSTER-DATE.tar.age); never over one",
+        "recipient": "an age recipient or SSH public key to encrypt for; repeatable",
+        "passphrase": "where a passphrase comes from instead: ask, env:NAME or fd:NUMBER",
+    },
+    "certs_restore": {
+        "from_": "the backup",
+        "identity": "what opens it: file of an age identity or SSH private key (default pki.ca_key.identity)",
+        "passphrase": "where its passphrase comes from, if it has one: ask, env:NAME or fd:NUMBER",
+    },
+    "certs_list": {
+        "within": "what counts as expiring: 30d, 12h, 2w (default: a third of its life is left)",
+        "fail_within": "exit 1 if one ends within this time, or is not as it should be",
+        "metrics": "write a Prometheus textfile, too: FILE.prom",
+    },
     "lab_up": {
         "name": "the lab's name: its files are in .lab/NAME",
         "nodes": "how many nodes",
         "os": "debian12 or debian13",
     },
     "lab_down": {"name": "the lab's name"},
+    "certs_issue": {
+        "name": "whose it is: the common name, and etcd's user where auth is on",
+        "kind": "ready-made: apiserver, prometheus or patroni",
+        "usage": "client, server, or both: client,server",
+        "names": "host names and addresses in it, separated by commas",
+        "days": "how long it is valid (default: pki.leaf_days of the inventory)",
+        "out": "write the certificate, its key and the CAs into this folder",
+        "csr": "sign this request (PEM or DER): the key stays with its owner",
+    },
+    "certs_export": {
+        "name": "whose certificate (default: operator, issued at need)",
+        "out": "the folder for the files",
+    },
+    "certs_revoke": {
+        "name": "whose certificates: all of that name that have not ended",
+        "serial": "one certificate by its serial, hex",
+        "crl": "a list made by the owner of the CA, where its key is not here",
+    },
 }
 """What a flag means in one task only."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from .desired import inventory
 from .desired.model import ClusterSpec
 from .errors import Failed, Problem, UsageError, gather
 from .operations.session import Session, Ways
+from .pki.keyring import Keyring
 from .plan.journal import Journal, beside, operator
 from .remote.host import Command, Host
 
@@ -60,7 +61,8 @@ def session(
             cluster, read_only=mode == "read", require_all=not partial, password=ways.password, tell=ways.tell
         )
         stack.callback(fleet.close)
-        session = Session(cluster, fleet, journal, ways, unreachable)
+        keys = Keyring(cluster.pki.ca_key, ways.password)
+        session = Session(cluster, fleet, journal, ways, unreachable, keys=keys)
         if mode == "change":
             session = stack.enter_context(_locked(session, task, partial=partial))
         yield _addressed(session, partial=partial)
@@ -174,3 +176,23 @@ def _undecided(node: str, interface: str, found: list[str]) -> UsageError:
 def _no_usage(problem: Problem) -> Problem:
     """An interface that is down does not make the task's arguments wrong."""
     return Failed(problem.message, problem.hint) if isinstance(problem, UsageError) else problem
+
+
+@contextmanager
+def offline(
+    path: Path, task: str, arguments: Mapping[str, object], tell: Callable[[str], None]
+) -> Iterator[ClusterSpec]:
+    """Work with the certificates beside an inventory: the journal is kept, no host is asked."""
+    cluster = inventory.load(path)
+    journal = Journal(beside(path), warn=tell)
+    with _journaled(journal):
+        journal.start(task, cluster.name, dict(arguments))
+        yield cluster
+
+
+def addressed(cluster: ClusterSpec, path: Path, ways: Ways) -> ClusterSpec:
+    """Fill in the addresses that only the hosts know; where all are known, none is asked."""
+    if all(node.address for node in cluster.nodes):
+        return cluster
+    with session(path, "read addresses", ways=ways) as opened:
+        return opened.cluster

@@ -11,6 +11,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from . import tasks_certs
 from .command import command, inventory_path
 from .errors import UsageError
 from .running import Asked, change, consent_on, look, screen, show_plan, ways_on
@@ -349,8 +350,10 @@ _TASKS = (
 )
 for _task in _TASKS:
     namespace.add_task(_task)
+namespace.add_collection(tasks_certs.namespace)
 _lab = Collection("lab")
 _lab.add_task(lab_up, name="up")
 _lab.add_task(lab_list, name="list")
 _lab.add_task(lab_down, name="down")
 namespace.add_collection(_lab)
+namespace.add_collection(tasks_certs.namespace)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from . import service, versions, words
+from . import service, signers, versions, words
 from .model import Version
 from .relations import relations
 from .settings import Complaint, check, resolve
@@ -43,6 +43,7 @@ def _errors(data: object) -> Iterator[Found]:
     pki = _map(data, "pki")
     if _whole(pki.get("leaf_days", 365)) > _whole(pki.get("ca_days", 3650)) > 0:
         yield ("pki", "leaf_days"), False, "a certificate outlives its CA; expected at most `ca_days`"
+    yield from signers.errors(pki)
 
 
 def _one_node(path: Path, node: object) -> Iterator[Found]:

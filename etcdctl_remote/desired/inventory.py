@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from . import checks, service, settings, versions, yamltree
-from .model import ClusterSpec, NodeSpec, PathsSpec, PkiSpec, PortsSpec, ReleaseSpec, SshSpec
+from .model import (
+    CaKeySpec,
+    ClusterSpec,
+    ExternalSpec,
+    NodeSpec,
+    PathsSpec,
+    PkiSpec,
+    PortsSpec,
+    ReleaseSpec,
+    SshSpec,
+)
 from .suggest import meant
 from .yamltree import Mistake, Tree
 
@@ -201,8 +211,27 @@ def _cluster(model: schema.Inventory, path: Path, warnings: tuple[str, ...]) -> 
         paths=PathsSpec(**model.paths.model_dump()),
         ports=PortsSpec(**model.ports.model_dump()),
         user=model.user,
-        pki=PkiSpec(**{**model.pki.model_dump(), "names": tuple(model.pki.names)}),
+        pki=_pki(model.pki, model.cluster, home),
         warnings=warnings,
+    )
+
+
+def _pki(model: schema.Pki, cluster: str, home: Path) -> PkiSpec:
+    key = model.ca_key
+    sealing = CaKeySpec(key.protect, key.passphrase, tuple(key.recipients), _local(key.identity, home))
+    plain = model.model_dump(exclude={"names", "ca_key", "external"})
+    external = _external(model.external, cluster, home) if model.external else None
+    return PkiSpec(**plain, names=tuple(model.names), ca_key=sealing, external=external)
+
+
+def _external(model: schema.External, cluster: str, home: Path) -> ExternalSpec:
+    folder = model.folder or (None if model.command else f"certs/{cluster}/requests")
+    return ExternalSpec(
+        trust=_anchored(model.trust, home),
+        peer_trust=_local(model.peer_trust, home),
+        folder=_local(folder, home),
+        command=tuple(model.command or ()),
+        peer_command=tuple(model.peer_command or ()),
     )
 
 
@@ -231,4 +260,8 @@ def _ssh(common: schema.Ssh, own: schema.Ssh, home: Path) -> SshSpec:
 
 def _local(text: str | None, home: Path) -> Path | None:
     """Expand `~`, and anchor a relative path at the inventory."""
-    return None if text is None else Path(os.path.normpath(home / Path(text).expanduser()))
+    return None if text is None else _anchored(text, home)
+
+
+def _anchored(text: str, home: Path) -> Path:
+    return Path(os.path.normpath(home / Path(text).expanduser()))

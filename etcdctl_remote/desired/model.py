@@ -118,6 +118,32 @@ class PortsSpec:
 
 
 @dataclass(frozen=True)
+class CaKeySpec:
+    """How the keys of CAs lie on this computer."""
+
+    protect: Literal["none", "passphrase", "age"] = "none"
+    passphrase: str = "ask"  # noqa: S105 (where it comes from, not what it is)
+    """`ask`, `env:NAME` or `fd:NUMBER`."""
+    recipients: tuple[str, ...] = ()
+    """age recipients, and SSH public keys."""
+    identity: Path | None = None
+    """The file that opens what was sealed for `recipients`."""
+
+
+@dataclass(frozen=True)
+class ExternalSpec:
+    """A CA whose key is not on this computer: whom to trust, and how requests get signed."""
+
+    trust: Path
+    peer_trust: Path | None = None
+    folder: Path | None = None
+    """Requests wait here; None with a command."""
+    command: tuple[str, ...] = ()
+    """Takes a request on its standard input and writes the chain to its standard output."""
+    peer_command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class PkiSpec:
     """What certificates look like. Lifetimes in days."""
 
@@ -127,6 +153,8 @@ class PkiSpec:
     leaf_days: int = 365
     names: tuple[str, ...] = ()
     """More SANs for every server and peer certificate: DNS names or IP addresses."""
+    ca_key: CaKeySpec = CaKeySpec()
+    external: ExternalSpec | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from . import versions, words
-from .model import PathsSpec, PkiSpec, PortsSpec, ReleaseSpec, SshSpec
+from .model import CaKeySpec, PathsSpec, PkiSpec, PortsSpec, ReleaseSpec, SshSpec
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -62,6 +62,9 @@ Sha256 = Annotated[str, AfterValidator(words.sha256), _pattern(words.SHA256.patt
 Url = Annotated[str, AfterValidator(words.release_url), _pattern("https?://.+")]
 Archive = Annotated[str, AfterValidator(words.archive)]
 LocalPath = Annotated[str, AfterValidator(words.local_path)]
+Source = Annotated[str, AfterValidator(words.source), _pattern(words.SOURCE.pattern)]
+Recipient = Annotated[str, AfterValidator(words.recipient), _pattern(words.RECIPIENT.pattern)]
+Argv = Annotated[list[LocalPath], Field(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Days = Annotated[int, Field(ge=1, le=36500)]
 Seconds = Annotated[float, Field(gt=0, le=600)]
@@ -162,6 +165,41 @@ class Ports(BaseModel):
     )
 
 
+class CaKey(BaseModel):
+    """How the CA keys lie on this computer: `age` files, or in the clear for their owner only."""
+
+    model_config = STRICT
+
+    protect: Literal["none", "passphrase", "age"] = Field(
+        CaKeySpec().protect, description="what opens a CA key: nothing, a passphrase, an age identity"
+    )
+    passphrase: Source = Field(
+        CaKeySpec().passphrase, description="where it comes from: ask, env:NAME, fd:NUMBER"
+    )
+    recipients: list[Recipient] = Field(
+        default_factory=list, description="age1… recipients and SSH public keys that keys are sealed for"
+    )
+    identity: LocalPath | None = Field(
+        None, description="file with an age identity or an SSH private key that opens them"
+    )
+
+
+class External(BaseModel):
+    """A CA whose key is not on this computer."""
+
+    model_config = STRICT
+
+    trust: LocalPath = Field(description="PEM file of the root CA that clients and servers trust")
+    peer_trust: LocalPath | None = Field(None, description="the same for peers, with `peer_ca: separate`")
+    folder: LocalPath | None = Field(
+        None, description="requests are written here, and taken when they lie here signed"
+    )
+    command: Argv | None = Field(
+        None, description="signs instead: a request on its standard input, the chain on its output"
+    )
+    peer_command: Argv | None = Field(None, description="for peer certificates, if it is another one")
+
+
 class Pki(BaseModel):
     """What certificates look like."""
 
@@ -178,6 +216,8 @@ class Pki(BaseModel):
     names: list[Alternative] = Field(
         default_factory=list, description="more names and addresses for every server and peer certificate"
     )
+    ca_key: Annotated[CaKey, BeforeValidator(_section)] = Field(default_factory=CaKey)
+    external: External | None = Field(None, description="who signs, if no CA key is on this computer")
 
 
 class Inventory(BaseModel):

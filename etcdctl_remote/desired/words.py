@@ -21,6 +21,8 @@ USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 LOGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,63}")
 REMOTE_PATH = re.compile(r"(/[A-Za-z0-9_+@.-]+)+")
 SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+SOURCE = re.compile(r"ask|env:[A-Za-z_][A-Za-z0-9_]*|fd:[0-9]{1,4}")
+RECIPIENT = re.compile(r"age1[a-z0-9]{20,}|ssh-(ed25519|rsa) [A-Za-z0-9+/]+={0,2}( [^\n]*)?")
 _SYSTEM = (
     "/bin /boot /etc /home /lib /lib32 /lib64 /libx32 /lost+found /media /mnt /opt /opt/etcd /root /sbin /srv /tmp "
     "/usr /var "
@@ -166,6 +168,20 @@ def local_path(text: str) -> str:
     if not text or any(ord(char) < 32 for char in text):
         raise ValueError(f"{text!r} is not a path; expected a file on this computer")
     return text
+
+
+def source(text: str) -> str:
+    """Check where a passphrase comes from; it stands in no file itself, and if it does it is not repeated."""
+    if not SOURCE.fullmatch(text):
+        raise ValueError("this says not where the passphrase comes from; expected ask, env:NAME or fd:NUMBER")
+    return text
+
+
+def recipient(text: str) -> str:
+    """Check the look of an age recipient; whether it is one, shows when something is sealed for it."""
+    if text.startswith("AGE-SECRET-KEY-"):
+        raise ValueError("this is an identity, which is secret; expected its public half, age1…")
+    return _fits(RECIPIENT, text, "a recipient; expected age1… or an SSH public key (ed25519, rsa)")
 
 
 def is_loopback(text: str) -> bool:

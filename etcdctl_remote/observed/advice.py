@@ -197,7 +197,7 @@ def _certificates(rows: Sequence[StatusRow]) -> Iterator[str]:
         if row.cert_days is None or row.cert_days >= CERT_DAYS:
             continue
         when = f"expires in {row.cert_days} days" if row.cert_days >= 0 else "has expired"
-        yield f"{row.node}: a certificate {when}: `rotate-certs` (coming) renews it"
+        yield f"{row.node}: a certificate {when}: `rotate-certs` renews it"
 
 
 def quota(setting: str) -> int | None:

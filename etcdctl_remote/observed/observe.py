@@ -195,7 +195,7 @@ def parse(node: str, output: str) -> HostState:
 
     Never raises: what is missing or cannot be read is unknown, which is not the same as absent.
     """
-    said = _sections(output)
+    said = sections(output)
     host, data = said.get("host", []), said.get("data", [])
     state = HostState(
         node=node,
@@ -217,7 +217,8 @@ def parse(node: str, output: str) -> HostState:
     return _answers(state, said)
 
 
-def _sections(output: str) -> dict[str, list[str]]:
+def sections(output: str) -> dict[str, list[str]]:
+    """Split a script's answer into its `@@` sections; empty lines fall out."""
     said: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in output.split("\n"):

@@ -34,7 +34,16 @@ class Contexts:
 
 def contexts(generation: Generation, nodes: Iterable[str]) -> dict[str, Contexts]:
     """Load every node's certificates, as etcd on that node will use them."""
-    return {node: _contexts(generation.node_files(node)) for node in nodes}
+    return {node: _contexts(_trusting_stand_ins(generation, node)) for node in nodes}
+
+
+def _trusting_stand_ins(generation: Generation, node: str) -> Mapping[str, bytes | Secret]:
+    """What is not signed yet shakes hands all the same: it is the network that is looked at."""
+    trust = {"ca.crt": generation.ca_bundle, "peer-ca.crt": generation.peer_ca_bundle}
+    return {
+        **generation.node_files(node),
+        **{name: bundle + generation.stand_in_trust for name, bundle in trust.items()},
+    }
 
 
 def _contexts(files: Mapping[str, bytes | Secret]) -> Contexts:
@@ -63,13 +72,15 @@ def _context(protocol: int, files: Mapping[str, bytes | Secret], stem: str, ca: 
     return context
 
 
-def offering(own: Credential) -> ssl.SSLContext:
-    """Be a client that shows `own` and takes any certificate: for looking at what is served."""
+def offering(own: Credential | None) -> ssl.SSLContext:
+    """Be a client that shows `own`, or none, and takes any certificate: for looking at what is served."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["http/1.1"])
+    if own is None:
+        return context
     with _file(own.certificate_pem + own.key_pem.reveal) as pair:
         context.load_cert_chain(pair)
     return context

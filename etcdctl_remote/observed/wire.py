@@ -12,18 +12,15 @@ import re
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..desired.model import ClusterSpec
 from ..pki.authority import Credential
-from ..pki.generation import Generation
+from ..pki.generation import Generation, Slot
 from ..pki.profiles import Kind
-from ..remote.host import Host
+from ..remote.host import Host, Tunnel
 from .state import Served, Wire
 from .tls import Stream, offering
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 DIAL_SECONDS = 3.0
 """Seconds for the connection, and again for the handshake: all is on one host."""
@@ -33,37 +30,41 @@ _ACTIVE = re.compile(r'^etcd_network_active_peers\{Local="\w+",Remote="(\w+)"\} 
 _REQUEST = "GET {path} HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n"
 
 
-def look(cluster: ClusterSpec, generation: Generation, host: Host) -> Wire:
-    """Dial both ports of a member with the certificates the laptop holds for its node.
+def look(cluster: ClusterSpec, generation: Generation | None, host: Host) -> Wire:
+    """Dial both ports of a member with the certificates the laptop holds for its node, if it does.
 
     Never raises: what could not be seen says why.
     """
     node = cluster.node(host.name)
-    client, text = shown(
-        host, node.bind, cluster.ports.client, generation.credential(node.name, Kind.CLIENT), "/metrics"
-    )
-    peer, _ = shown(
-        host, node.bind, cluster.ports.peer, generation.credential(node.name, Kind.PEER), "/version"
-    )
+    own = {kind: _own(generation, (node.name, kind)) for kind in (Kind.CLIENT, Kind.PEER)}
+    client, text = shown(host, node.bind, cluster.ports.client, own[Kind.CLIENT], "/metrics")
+    peer, _ = shown(host, node.bind, cluster.ports.peer, own[Kind.PEER], "/version")
     return Wire(client, peer, active_peers(text))
 
 
-def shown(host: Host, address: str, port: int, own: Credential, path: str) -> tuple[Served, str]:
+def _own(generation: Generation | None, slot: Slot) -> Credential | None:
+    """Choose what to show; nothing where the key is another certificate's, which no handshake takes."""
+    if generation is None or slot not in generation.leaves:
+        return None
+    return None if generation.leaves[slot].key_matches is False else generation.credentials.get(slot)
+
+
+def shown(host: Host, address: str, port: int, own: Credential | None, path: str) -> tuple[Served, str]:
     """Dial a port from `host` with the certificate `own`: what it shows, and what it answers to a GET.
 
-    A server that refuses `own` shows its certificate all the same in TLS 1.3, where it comes first;
-    in TLS 1.2 its refusal is all that is seen.
+    A server that refuses `own`, or that it is given none, shows its certificate all the same in TLS
+    1.3, where it comes first; in TLS 1.2 its refusal is all that is seen.
     """
     pem, text, error = b"", "", ""
     try:
-        tunnel = host.dial(address, port, DIAL_SECONDS)
+        tunnel = reached(host, address, port)
     except OSError as failure:
         return Served(error=str(failure.strerror or failure) or type(failure).__name__), ""
     try:
         stream = Stream(tunnel, offering(own), address, DIAL_SECONDS)
         stream.handshake()
         pem = ssl.DER_cert_to_PEM_cert(stream.certificate or b"").encode()
-        stream.send(_REQUEST.format(path=path).encode())
+        _ask(stream, path)
         text = _answer(stream)
     except ssl.SSLError as failure:
         error = (failure.reason or str(failure)).lower().replace("_", " ")
@@ -81,6 +82,24 @@ def shown(host: Host, address: str, port: int, own: Credential, path: str) -> tu
     return Served(pem, not error, error), text
 
 
+def reached(host: Host, address: str, port: int) -> Tunnel:
+    """Connect from the host: through its sshd, or where that forbids it by a program there."""
+    try:
+        return host.dial(address, port, DIAL_SECONDS)
+    except PermissionError:
+        return host.relay(address, port)
+
+
+def _ask(stream: Stream, path: str) -> None:
+    """Send a request; where the other side has closed by then, what it said before is still to be read."""
+    try:
+        stream.send(_REQUEST.format(path=path).encode())
+    except (ssl.SSLError, TimeoutError):
+        raise
+    except OSError:
+        return
+
+
 class _Incoming(io.RawIOBase):
     """A TLS stream as the standard library reads HTTP from one."""
 
@@ -90,7 +109,7 @@ class _Incoming(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         data = self._rest or self._stream.receive()
         given, self._rest = data[: len(view)], data[len(view) :]

@@ -82,13 +82,18 @@ def _clock(host: HostState) -> datetime:
 def _tried(want: Wish, held: Generation | None, now: ClusterState, host: Host) -> list[str]:
     """Dial everybody who serves from one host, with its new leaves; say who refuses them.
 
-    Who refuses the present one as well (it has expired, say) is no witness against the new.
+    Who refuses the present one as well (it has expired, say) is no witness against the new. A member
+    whose ports cannot be dialled from its own host could not be seen to show the new one.
     """
     wrong = []
     for address, port, kind, who in _ways(want, now, host.name):
         new = want.generation.credential(host.name, kind)
         served, _ = shown(host, address, port, new, "/version")
+        if served.accepted:
+            continue
         if not served.refused:
+            if address == want.cluster.node(host.name).bind and kind is Kind.CLIENT:
+                wrong.append(f"what it shows to new connections cannot be seen: {served.error}")
             continue
         present = held.credentials.get((host.name, kind)) if held else None
         if present not in (None, new) and not shown(host, address, port, present, "/version")[0].accepted:

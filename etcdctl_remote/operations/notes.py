@@ -22,6 +22,9 @@ def notes(want: Wish, restart: Sequence[NodeSpec], now: ClusterState) -> tuple[s
     lines = list(want.cluster.warnings)
     if restart and len(want.cluster.nodes) <= 2:
         lines.append("the cluster stops answering while a member restarts: it has none to spare")
+    if want.generation.rotation:
+        state = want.generation.rotation.state
+        lines.append(f"a CA is being replaced ({state}): `rotate-certs --ca` goes on with that")
     for node in restart:
         host = now.hosts[node.name]
         if _for_dropins(want.spec(node, host, formed=True), host):
@@ -38,6 +41,21 @@ def with_silent(todo: Plan, now: ClusterState) -> Plan:
     left = [name for name in silent(now) if name not in touched]
     found = (*todo.notes, *(f"{name} {silence(now, name)}" for name in left))
     return replace(todo, notes=found, incomplete=bool(left) and not todo)
+
+
+def with_unsigned(todo: Plan, want: Wish) -> Plan:
+    """Say which certificates are stand-ins in a plan, and who will sign in the end."""
+    spec = want.cluster.pki.external
+    outside = [
+        str(request.label) for request in want.generation.pending.values() if request.authority.outside
+    ]
+    lines = []
+    if outside and spec:
+        how = f"by {spec.command[0]}" if spec.command else f"their requests would lie in {spec.folder}"
+        lines.append(f"to be signed elsewhere, {how}: {', '.join(outside)}")
+    if len(outside) < len(want.generation.pending):
+        lines.append("the key of the CA is sealed: it is opened to sign when this is carried out")
+    return replace(todo, notes=(*todo.notes, *lines))
 
 
 def _for_dropins(spec: HostSpec, host: HostState) -> bool:

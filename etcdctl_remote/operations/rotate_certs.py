@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from ..errors import Failed, Refused, UsageError, none_reached
 from ..observed.state import ClusterState, HostState
 from ..pki import rotation
-from ..pki.generation import Due, Generation
-from ..pki.store import BACK, Store
+from ..pki.generation import Due, Generation, State
+from ..pki.store import BACK
 from ..plan import gates
 from ..plan.step import Plan, Stage
 from ..plan.steps import StartEtcd, WriteFiles
@@ -42,14 +42,17 @@ def rotate_certs(
     held, clock = kept(session), datetime.now(UTC)
     if rotation.expired(held.authorities, clock) and not back:
         return replace_at_once(session, consent, held, confirm)
-    generation = Store.beside(cluster).former() if back else session.prepare(due)
-    want = Wish(cluster, generation, {}, Store.beside(cluster).bundles())
+    generation = session.store().former() if back else session.prepare(due)
+    want = Wish(cluster, generation, {})
     now = seen_with_bundles(want, session)
-    if not now.has_quorum and left_behind(want, now) and generation.rotation is None:
+    if cut_off(want, now):
         return replace_at_once(session, consent, held, confirm)
     restarts = back and bool(left_behind(want, now))
     todo = converge.plan(want, now) if restarts else plan(want, now, clock)
     if not consent.dry_run:
+        generation = session.signed(generation)
+        want = replace(want, generation=generation)
+        todo = converge.plan(want, now) if restarts else plan(want, now, clock)
         refuse_misfit(session, want, now, tuple(todo.hosts))
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo
@@ -88,31 +91,28 @@ def seen_with_bundles(want: Wish, session: Session) -> ClusterState:
     return settled(lambda: session.observe(asked), len(want.cluster.nodes))
 
 
+def cut_off(want: Wish, now: ClusterState) -> bool:
+    """Whether the new CA is all that is to be trusted, nobody serves, and somebody runs with another one.
+
+    So it is after a rescue that was cut off: members that trust different CAs never find each other.
+    """
+    under_way = want.generation.rotation
+    last = under_way is not None and under_way.state is State.TRUST_NEW
+    return last and not now.has_quorum and bool(left_behind(want, now))
+
+
 def left_behind(want: Wish, now: ClusterState) -> tuple[str, ...]:
     """Name the members that run with other CA bundles than are wanted: they would have to restart.
 
-    What lies on the disk may be right already: what its process started with says its digest.
+    While a CA is replaced that is everybody who was started with something else than is wanted now.
     """
     return tuple(
         name
         for name, host in now.hosts.items()
         if host.unit.running
-        and host.unit.digest != _digest(want, host, want.generation)
-        and (leaves.other_bundle(want, name, host) or _of_the_past(want, host))
+        and host.unit.digest != want.spec(want.cluster.node(name), host, formed=True).digest
+        and (want.generation.rotation is not None or leaves.other_bundle(want, name, host))
     )
-
-
-def _of_the_past(want: Wish, host: HostState) -> bool:
-    """Whether the process started with the CA bundles of an earlier state, all else as it is wanted."""
-    states = (
-        replace(want.generation, ca_bundle=client, peer_ca_bundle=peer)
-        for client, peer in dict.fromkeys(want.past)
-    )
-    return any(host.unit.digest == _digest(want, host, state) for state in states)
-
-
-def _digest(want: Wish, host: HostState, state: Generation) -> str:
-    return replace(want, generation=state).spec(want.cluster.node(host.node), host, formed=True).digest
 
 
 def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
@@ -120,15 +120,15 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     refuse_strange(want, now)
     if behind := left_behind(want, now):
         raise Refused(
-            f"{', '.join(behind)} trusts other CAs than this store: a replacement of the CA is under way",
-            "`rotate-certs --ca` finishes it; it renews the leaves as well",
+            f"{', '.join(behind)}: not restarted yet with the CAs of this store: a replacement is under way",
+            "`rotate-certs --ca` finishes it, and renews the leaves as well",
         )
     specs = {name: want.spec(want.cluster.node(name), host, formed=True) for name, host in now.hosts.items()}
     found = {name: leaves.writing(want, spec, now.hosts[name]) for name, spec in specs.items()}
     todo = {name: steps for name, steps in found.items() if steps}
     fallen = _fallen(now, todo)
     mend = [name for name in todo if not now.hosts[name].serving]
-    serve = [name for name, host in now.hosts.items() if host.serving]
+    serve = [name for name in specs if now.hosts[name].serving]
     awaited = [*serve, *(name for name in mend if not _resting(now.hosts[name]))]
     stages = [
         *_mending(
@@ -194,7 +194,11 @@ def _notes(want: Wish, now: ClusterState, mend: list[str], clock: datetime) -> I
         elif not issued and not leaves.linked_to(want, spec, host):
             yield f"{name} has other certificates than this store: an earlier run was cut off, or somebody changed them"
     if mend:
-        yield f"{', '.join(mend)} does not serve: gets its certificates at once, before the others"
+        one = len(mend) == 1
+        yield (
+            f"{', '.join(mend)} {'does not serve: it gets its' if one else 'do not serve: they get their'} "
+            "certificates at once, before the others"
+        )
     for name in mend:
         if _resting(now.hosts[name]):
             yield f"{name} was stopped: it gets its certificates and is not started"

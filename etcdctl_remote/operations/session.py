@@ -25,6 +25,8 @@ from ..secret import Secret
 
 if TYPE_CHECKING:
     from ..pki.generation import Due, Generation
+    from ..pki.keyring import Keyring
+    from ..pki.store import Store
     from ..remote.fleet import Fleet
 
 
@@ -51,37 +53,48 @@ class Session:
     unreachable: Mapping[str, Problem] = field(default_factory=dict)
     still_ours: Callable[[], None] = lambda: None
     """Raises when the lock on some host was lost."""
+    keys: Keyring | None = None
+    """What opens the CA keys, and remembers what was typed; None: what the inventory says."""
 
-    def prepare(self, due: Due | None = None) -> Generation:
-        """Work out the certificates in memory: what exists, and what would be issued.
-
-        Without `due` only what is missing, does not fit the inventory or has expired.
-        """
-        from ..pki.generation import EXPIRED
+    def store(self) -> Store:
+        """The certificates of this cluster, and what opens their CA keys: asked for once in a run."""
         from ..pki.store import Store
 
-        return Store.beside(self.cluster).prepare(self.cluster, datetime.now(UTC), due or EXPIRED)
+        return Store.beside(self.cluster, self.keys)
+
+    def prepare(self, due: Due | None = None, *, replacing: bool = False) -> Generation:
+        """Work out the certificates in memory: what exists, and what would be issued.
+
+        Without `due` only what is missing, does not fit the inventory or has expired. Where signing
+        takes a sealed key or somebody else, the new ones are stand-ins until `signed`. Whoever is
+        `replacing` the CAs may find others in the inventory than are in use.
+        """
+        from ..pki.generation import EXPIRED
+
+        now = datetime.now(UTC)
+        return self.store().prepare(self.cluster, now, due or EXPIRED, replacing=replacing)
+
+    def signed(self, generation: Generation) -> Generation:
+        """Have what only was stood in for really signed; Refused while requests wait in a folder."""
+        return self.store().signed(generation, self.cluster, datetime.now(UTC))
 
     def held(self) -> Generation | None:
         """Read the certificates this laptop holds, as they are; None if there are none."""
-        from ..pki.store import Store
-
-        return Store.beside(self.cluster).load()
+        return self.store().load()
 
     def save(self, generation: Generation) -> None:
         """Make prepared certificates the current ones."""
-        from ..pki.store import Store
-
-        Store.beside(self.cluster).save(generation)
+        store = self.store()
+        store.save(generation)
+        store.tidy(self.cluster, tuple(generation.credentials.values()))
 
     def remember(self, generation: Generation, now: ClusterState) -> None:
         """Note on the laptop, once, that this cluster serves: then it is never taken for a new one."""
         from ..pki.generation import Formed
-        from ..pki.store import Store
 
         if generation.formed is None and now.has_quorum and len(now.cluster_ids) == 1:
             formed = Formed(next(iter(now.cluster_ids)), datetime.now(UTC))
-            Store.beside(self.cluster).remember(generation.token, formed)
+            self.store().remember(generation.token, formed)
 
     def observe(
         self, paths: Mapping[str, Sequence[str]] | None = None, dials: Collection[str] = ()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 
 from ..errors import Problem, none_reached
+from ..observed.certificates import read
+from ..observed.fitness import bundle
 from ..observed.report import Status
 from ..observed.report import status as report
 from ..observed.state import ClusterState
-from ..remote.host import Command, Host
+from ..pki.profiles import Kind
+from ..remote.host import Host
 from .session import Session
 
-_CERTIFICATES = 'for f in server peer etcdctl; do cat "$1/pki/current/$f.crt" 2>/dev/null; done; exit 0'
+_LEAVES = frozenset(f"{kind.stem}.crt" for kind in Kind)
 
 
 def status(session: Session) -> Status:
@@ -37,19 +39,10 @@ def _served(session: Session, now: ClusterState) -> str:
 
 def _days(session: Session, host: Host) -> int | None:
     """Days to the first expiry among the node's own leaves, as they lie on its disk."""
-    command = Command(_CERTIFICATES, (session.cluster.paths.config,), about="read certificates", writes=False)
     try:
-        found = re.findall(
-            r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", host.run(command).text, re.S
-        )
+        found = read(session.cluster, host).files
     except Problem:
         return None
-    if not found:
-        return None
-    from ..pki.inspect import read_leaf
-
-    try:
-        first = min(read_leaf(pem.encode()).not_after for pem in found)
-    except ValueError:
-        return None
-    return (first - datetime.now(UTC)).days
+    leaves = [bundle(file.pem)[:1] for name, file in found.items() if name in _LEAVES]
+    ends = [leaf.not_after for first in leaves for leaf in first]
+    return (min(ends) - datetime.now(UTC)).days if ends else None

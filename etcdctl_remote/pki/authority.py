@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ..errors import Refused
+from ..errors import Refused, UsageError
 from ..secret import Secret
+from . import chain
 from .profiles import KeyType, Profile, Usage
+from .sealed import Sealed
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
 BACKDATE = timedelta(minutes=5)
 """How far a node's clock may lag behind the laptop's before a new certificate is refused there."""
 
+_RESTORE = "put the file back from a backup of this directory"
 _CA_NAME = 55  # with a blank and eight digits: the 64 that RFC 5280 allows
 
 USAGES: dict[Usage, x509.ObjectIdentifier] = {
@@ -32,7 +35,7 @@ USAGES: dict[Usage, x509.ObjectIdentifier] = {
 
 @dataclass(frozen=True)
 class Credential:
-    """A leaf and its private key, both PEM; the key is PKCS#8."""
+    """A leaf and its private key, both PEM; the key is PKCS#8. Intermediates stand behind the leaf."""
 
     certificate_pem: bytes
     key_pem: Secret
@@ -40,12 +43,15 @@ class Credential:
 
 @dataclass(frozen=True)
 class Authority:
-    """A CA certificate (PEM), and its key where it is at hand."""
+    """A CA certificate (PEM), its chain up to a root behind it, and its key where it is at hand."""
 
     certificate: bytes
-    key: Secret | None
+    """The one that signs first; of an outside CA all roots that are trusted."""
+    key: Secret | Sealed | None
     key_file: str = field(default="", compare=False)
     """Where the key lies or should lie: for messages."""
+    outside: bool = False
+    """Somebody else signs (`pki.external`): only whom to trust is known here."""
 
     @classmethod
     def create(cls, name: str, key_type: KeyType, days: int, now: datetime) -> Authority:
@@ -54,6 +60,11 @@ class Authority:
         A piece of the serial ends the common name, so that an old and a new CA of one cluster
         can be told apart in every log.
         """
+        return cls.until(name, key_type, now, _seconds(now) + timedelta(days=days))
+
+    @classmethod
+    def until(cls, name: str, key_type: KeyType, now: datetime, end: datetime) -> Authority:
+        """Make a self-signed CA that ends at `end`."""
         key, serial = new_key(key_type), x509.random_serial_number()
         subject = _name(f"{name[:_CA_NAME]} {serial % 16**8:08x}")
         start = _seconds(now) - BACKDATE
@@ -62,7 +73,7 @@ class Authority:
         builder = (
             x509.CertificateBuilder(subject, subject, key.public_key(), serial)
             .not_valid_before(start)
-            .not_valid_after(_seconds(now) + timedelta(days=days))
+            .not_valid_after(end)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
             .add_extension(identifier, critical=False)
@@ -73,50 +84,67 @@ class Authority:
     def issue(self, profile: Profile, now: datetime) -> Credential:
         """Sign a new leaf with a new key; it never outlives this CA."""
         self.refuse_outside_lifetime(now)
-        ca, key = self.parsed, new_key(profile.key)
-        start = max(_seconds(now) - BACKDATE, ca.not_valid_before_utc)
-        end = min(_seconds(now) + timedelta(days=profile.days), ca.not_valid_after_utc)
+        key = new_key(profile.key)
+        return Credential(self.certify(profile, key.public_key(), now), key_pem(key))
+
+    def certify(self, profile: Profile, key: PublicKey, now: datetime, serial: int = 0) -> bytes:
+        """Sign a leaf (PEM) for a key that may be somebody else's; it never outlives this CA."""
+        self.refuse_outside_lifetime(now)
+        start = max(_seconds(now) - BACKDATE, *(one.not_valid_before_utc for one in self.chain))
+        end = min(_seconds(now) + timedelta(days=profile.days), self.not_after)
         builder = x509.CertificateBuilder(
-            ca.subject, _name(profile.common_name), key.public_key(), x509.random_serial_number()
+            self.parsed.subject, _name(profile.common_name), key, serial or x509.random_serial_number()
         )
         builder = builder.not_valid_before(start).not_valid_after(end)
         for extension, critical in self._leaf_extensions(profile, key):
             builder = builder.add_extension(extension, critical)
-        return Credential(_pem(builder.sign(self._signer, _digest(self._signer))), key_pem(key))
+        return _pem(builder.sign(self._signer, _digest(self._signer))) + self.intermediates
 
-    def _leaf_extensions(self, profile: Profile, key: PrivateKey) -> list[tuple[x509.ExtensionType, bool]]:
-        names: list[x509.GeneralName] = [x509.DNSName(name) for name in profile.dns]
-        names += [x509.IPAddress(address) for address in profile.addresses]
-        names += [x509.UniformResourceIdentifier(uri) for uri in profile.uris]
-        rsa_key = isinstance(key, rsa.RSAPrivateKey)
+    def sign_list(self, builder: x509.CertificateRevocationListBuilder) -> x509.CertificateRevocationList:
+        """Sign a list of revoked certificates."""
+        return builder.sign(self._signer, _digest(self._signer))
+
+    def _leaf_extensions(self, profile: Profile, key: PublicKey) -> list[tuple[x509.ExtensionType, bool]]:
         return [
-            (x509.BasicConstraints(ca=False, path_length=None), True),
-            (_key_usage(digital_signature=True, key_encipherment=rsa_key), True),
-            (x509.ExtendedKeyUsage([USAGES[usage] for usage in profile.usages]), False),
-            (x509.SubjectAlternativeName(names), False),
-            (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+            *requested_extensions(profile, key),
+            (x509.SubjectKeyIdentifier.from_public_key(key), False),
             (_authority_key(self.identifier), False),
         ]
 
     def refuse_outside_lifetime(self, now: datetime) -> None:
-        """Refuse to sign before this CA begins or after it ends."""
-        ca = self.parsed
-        if now >= ca.not_valid_after_utc:
-            raise Refused(
-                f"the CA {self.common_name!r} expired on {ca.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
-                "it can sign nothing any more: replace it with `rotate-certs --ca`",
-            )
-        if now < ca.not_valid_before_utc:
-            raise Refused(
-                f"the CA {self.common_name!r} begins on {ca.not_valid_before_utc:%Y-%m-%d %H:%M} UTC, "
-                f"but the clock of this machine says {now:%Y-%m-%d %H:%M} UTC",
-                "set the clock right",
-            )
+        """Refuse to sign before this CA, or one above it, begins, or after it ends."""
+        for ca in self.chain:
+            if now >= ca.not_valid_after_utc and (not self.outside or self.not_after <= now):
+                raise Refused(
+                    f"the CA {plain_name(ca.subject)!r} expired on {ca.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
+                    "it can sign nothing any more: replace it with `rotate-certs --ca`",
+                )
+            if now < ca.not_valid_before_utc:
+                raise Refused(
+                    f"the CA {plain_name(ca.subject)!r} begins on {ca.not_valid_before_utc:%Y-%m-%d %H:%M} UTC, "
+                    f"but the clock of this machine says {now:%Y-%m-%d %H:%M} UTC",
+                    "set the clock right",
+                )
 
     @cached_property
     def parsed(self) -> x509.Certificate:
-        """The certificate as an object; ValueError if it is no PEM certificate."""
-        return x509.load_pem_x509_certificate(self.certificate)
+        """The certificate that signs, as an object; ValueError if it is no PEM certificate."""
+        return self.chain[0]
+
+    @cached_property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        """The certificate that signs, and those above it; of an outside CA its roots."""
+        return chain.load(self.certificate)
+
+    @cached_property
+    def trust(self) -> bytes:
+        """PEM of what stands in trust bundles: the root alone."""
+        return chain.pem(chain.roots(self.chain))
+
+    @cached_property
+    def intermediates(self) -> bytes:
+        """PEM of what leaves carry behind them, since no bundle holds it."""
+        return chain.pem(one for one in self.chain if not chain.is_root(one))
 
     @property
     def common_name(self) -> str:
@@ -133,31 +161,70 @@ class Authority:
 
     @property
     def not_after(self) -> datetime:
-        """When this CA ends, and with it everything that it signed."""
-        return self.parsed.not_valid_after_utc
+        """When this CA ends, or one above it, and with it everything that it signed."""
+        ends = [one.not_valid_after_utc for one in self.chain]
+        return max(ends) if self.outside else min(ends)
 
-    def signed(self, leaf: x509.Certificate) -> bool:
-        """Whether this very CA (not only one of the same name) signed `leaf`."""
-        return issued(leaf, self.parsed)
+    def signed(self, leaf: x509.Certificate, carried: Sequence[x509.Certificate] = ()) -> bool:
+        """Whether this very CA (not only one of the same name) signed `leaf`.
+
+        An outside CA may sign through intermediates of its own: those that the leaf carries.
+        """
+        if self.outside:
+            return chain.upwards(leaf, (*carried, *self.chain))[-1] in self.chain
+        return chain.signed(leaf, self.parsed)
+
+    @property
+    def waits(self) -> bool:
+        """Whether signing takes somebody else, or a key that is sealed: it is done after consent."""
+        return self.outside or isinstance(self.key, Sealed)
+
+    @cached_property
+    def opened(self) -> Secret:
+        """The private key, PEM; asks for what opens it if it is sealed. Refused if it is not here."""
+        if isinstance(self.key, Sealed):
+            return self._fitting(self.key.open())
+        if self.key is not None:
+            return self.key
+        if self.outside:
+            raise Refused(
+                f"the key of the CA {self.common_name!r} is not on this computer (`pki.external`): "
+                "this cannot be signed here",
+                "have it signed where the key is",
+            )
+        raise Refused(
+            f"{self.key_file or 'ca.key'} is missing: without the key of the CA "
+            f"{self.common_name!r} nothing can be signed",
+            "put the key back from a backup; a new CA would be strange to the running cluster",
+        )
+
+    def _fitting(self, key: Secret) -> Secret:
+        """Hold a key that was just opened against the certificate: nobody could before."""
+        try:
+            fits = load_key(key).public_key() == self.parsed.public_key()
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"{self.key_file} holds no private key: {error}", _RESTORE) from error
+        if not fits:
+            raise UsageError(f"{self.key_file} is not the key of the CA {self.common_name!r}", _RESTORE)
+        return key
 
     @cached_property
     def _signer(self) -> PrivateKey:
-        if self.key is None:
-            raise Refused(
-                f"{self.key_file or 'ca.key'} is missing: without the key of the CA "
-                f"{self.common_name!r} nothing can be signed",
-                "put the key back from a backup; a new CA would be strange to the running cluster",
-            )
-        return load_key(self.key)
+        return load_key(self.opened)
 
 
-def issued(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
-    """Whether `ca` signed `certificate` with its own key."""
-    try:
-        certificate.verify_directly_issued_by(ca)
-    except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError):
-        return False
-    return True
+def requested_extensions(profile: Profile, key: PublicKey) -> list[tuple[x509.ExtensionType, bool]]:
+    """What a leaf says of itself, and whether that is critical."""
+    names: list[x509.GeneralName] = [x509.DNSName(name) for name in profile.dns]
+    names += [x509.IPAddress(address) for address in profile.addresses]
+    names += [x509.UniformResourceIdentifier(uri) for uri in profile.uris]
+    rsa_key = isinstance(key, rsa.RSAPublicKey)
+    return [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_key_usage(digital_signature=True, key_encipherment=rsa_key), True),
+        (x509.ExtendedKeyUsage([USAGES[usage] for usage in profile.usages]), False),
+        (x509.SubjectAlternativeName(names), False),
+    ]
 
 
 def new_key(kind: KeyType) -> PrivateKey:

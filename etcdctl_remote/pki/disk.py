@@ -71,6 +71,22 @@ class Disk:
             self.before(f"fsync {path}")
             os.fsync(number)
 
+    def put(self, path: Path, content: bytes) -> None:
+        """Write a file of mode 0600 in one rename, durably, over one that may be there."""
+        partial = path.with_name(f"{PARTIAL}{path.name}")
+        partial.unlink(missing_ok=True)
+        self.file(partial, content)
+        self.before(f"rename {partial} {path}")
+        partial.replace(path)
+        self.sync(path.parent)
+
+    def forget(self, path: Path) -> None:
+        """Delete a file, durably; nothing to do if there is none."""
+        if path.exists():
+            self.before(f"delete {path}")
+            path.unlink()
+            self.sync(path.parent)
+
     def link(self, path: Path, target: str) -> None:
         """Point the symbolic link `path` at `target` in one rename."""
         partial = path.with_name(f"{PARTIAL}{path.name}")

@@ -14,15 +14,16 @@ from datetime import datetime, timedelta
 from ..desired.model import ClusterSpec
 from ..errors import Refused
 from ..secret import Secret
+from . import trust
 from .authority import Authority, Credential
+from .crl import Revocations
+from .csr import Request
 from .inspect import Leaf, read_leaf, why_renew
 from .profiles import Kind, Profile, node_profiles, split_names
+from .standin import StandIns
 
 Slot = tuple[str, Kind]
 """A node's name, and which of its leaves."""
-
-Bundles = tuple[bytes, bytes]
-"""Whom clients and servers trust, and whom peers do: PEM."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,20 @@ EXPIRED = Due()
 
 
 class State(enum.StrEnum):
-    """How far a replacement of CAs has come; the last state, to trust the new ones only, is the end of it."""
+    """How far a replacement of CAs has come. The last one ends when it is proven, not when it is begun."""
 
     TRUST_BOTH = "trust-both"
     NEW_LEAVES = "new-leaves"
+    TRUST_NEW = "trust-new"
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """CAs that are being replaced: all members trust the old and the new ones meanwhile."""
+    """CAs that are being replaced."""
 
     state: State
     other: Authorities
-    """In `TRUST_BOTH` those that will sign, in `NEW_LEAVES` those that did."""
+    """In `TRUST_BOTH` those that will sign, from then on those that did."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,13 @@ class Generation:
     rotation: Rotation | None = None
     formed: Formed | None = None
     """The cluster of this token, if it was ever seen serving."""
+    revocations: Revocations = field(default_factory=Revocations)
     seen: tuple[str, ...] = ()
     """What the store held when this was read; `save` refuses if it holds something else by then."""
+    pending: Mapping[Slot, Request] = field(default_factory=dict)
+    """Leaves that are stand-ins here: they are signed, by `Store.signed`, before anything is saved."""
+    stand_in_trust: bytes = b""
+    """PEM of what those are signed by: for handshakes of a preflight."""
 
     def credential(self, node: str, kind: Kind) -> Credential:
         """A node's certificate and key; Refused if it was never issued."""
@@ -136,6 +143,7 @@ class Generation:
         files: dict[str, bytes | Secret] = {
             "ca.crt": self.ca_bundle,
             "peer-ca.crt": self.peer_ca_bundle,
+            **self.revocations.files,
         }
         for kind in Kind:
             credential = self.credential(node, kind)
@@ -165,8 +173,10 @@ def begin(cluster: ClusterSpec, now: datetime) -> Generation:
 
 
 def new_authorities(cluster: ClusterSpec, now: datetime) -> Authorities:
-    """Make the CAs that the inventory asks for, with new keys."""
+    """Make the CAs that the inventory asks for, with new keys; or read whom else it says to trust."""
     pki = cluster.pki
+    if pki.external:
+        return Authorities(*trust.read(pki.external))
     client = Authority.create(f"{cluster.name} etcd CA", pki.key, pki.ca_days, now)
     if pki.peer_ca == "same":
         return Authorities(client, None)
@@ -175,8 +185,7 @@ def new_authorities(cluster: ClusterSpec, now: datetime) -> Authorities:
 
 def adopt(authorities: Authorities) -> Generation:
     """Start from CAs that exist, with a token and no leaf yet."""
-    bundle, peer_bundle = authorities.client.certificate, authorities.peer.certificate
-    return Generation(_token(), authorities, bundle, peer_bundle, {}, {})
+    return Generation(_token(), authorities, authorities.client.trust, authorities.peer.trust, {}, {})
 
 
 def renewed(held: Generation, cluster: ClusterSpec, now: datetime, due: Due = EXPIRED) -> Generation:
@@ -187,12 +196,17 @@ def renewed(held: Generation, cluster: ClusterSpec, now: datetime, due: Due = EX
     _refuse_other_peer_ca(held, cluster)
     refuse_other_nodes(held, cluster)
     credentials, leaves, lines = dict(held.credentials), dict(held.leaves), list(held.issued)
+    pending, stand_ins = dict(held.pending), StandIns(now)
     for slot, profile in _slots(cluster, due):
         signer = held.authorities.signer(slot[1])
         leaf = held.leaves.get(slot)
         reasons = why_renew(leaf, profile, signer, now, due.within) if leaf else ["new"]
         if reasons or due.force:
-            credentials[slot] = signer.issue(profile, now)
+            if signer.waits:
+                pending[slot] = Request(slot[0], slot[1].value, profile, signer)
+                credentials[slot] = stand_ins.issue(signer, profile)
+            else:
+                credentials[slot] = signer.issue(profile, now)
             leaves[slot] = read_leaf(credentials[slot].certificate_pem)
             cut = _cut_short(leaves[slot], signer, profile, now)
             lines.append(_line(slot, reasons or ["asked for"], cut))
@@ -200,7 +214,26 @@ def renewed(held: Generation, cluster: ClusterSpec, now: datetime, due: Due = EX
         stay = {node.name for node in cluster.nodes}
         credentials = {slot: value for slot, value in credentials.items() if slot[0] in stay}
         leaves = {slot: leaves[slot] for slot in credentials}
-    return replace(held, credentials=credentials, leaves=leaves, issued=tuple(lines))
+    return replace(
+        held,
+        credentials=credentials,
+        leaves=leaves,
+        issued=tuple(lines),
+        pending=pending,
+        stand_in_trust=held.stand_in_trust + stand_ins.trust,
+    )
+
+
+def completed(held: Generation, signed: Mapping[Slot, Credential]) -> Generation:
+    """Put what was really signed into the places of the stand-ins."""
+    leaves = {slot: read_leaf(credential.certificate_pem) for slot, credential in signed.items()}
+    return replace(
+        held,
+        credentials={**held.credentials, **signed},
+        leaves={**held.leaves, **leaves},
+        pending={slot: request for slot, request in held.pending.items() if slot not in signed},
+        stand_in_trust=b"",
+    )
 
 
 def _slots(cluster: ClusterSpec, due: Due) -> Iterator[tuple[Slot, Profile]]:
@@ -215,6 +248,8 @@ def _line(slot: Slot, reasons: list[str], note: str) -> str:
 
 
 def _cut_short(leaf: Leaf, signer: Authority, profile: Profile, now: datetime) -> str:
+    if signer.outside:
+        return "; to be signed elsewhere"
     if leaf.not_after < signer.not_after or now + timedelta(days=profile.days) <= signer.not_after:
         return ""
     return f"; cut to {leaf.not_after:%Y-%m-%d}, the end of its CA"
@@ -227,6 +262,25 @@ def _refuse_other_peer_ca(held: Generation, cluster: ClusterSpec) -> None:
             f"the inventory says `peer_ca: {cluster.pki.peer_ca}`, but the certificates of "
             f"{cluster.name} were made with `peer_ca: {has}`",
             f"set `peer_ca: {has}` again: members that run now would not trust another CA",
+        )
+
+
+def refuse_other_signer(held: Generation, cluster: ClusterSpec) -> None:
+    """Refuse to go on with CAs that are not those of the inventory: to replace them is a task of its own."""
+    spec, known = cluster.pki.external, [held.authorities]
+    if held.rotation:
+        known.append(held.rotation.other)
+    if all(each.client.outside != bool(spec) for each in known):
+        says, has = ("are", "are not") if spec else ("are not", "are")
+        raise Refused(
+            f"the inventory says that the CAs {says} elsewhere (`pki.external`), but those of {cluster.name} {has}",
+            "put `pki.external` back as it was, or replace the CAs with `rotate-certs --ca`",
+        )
+    if spec and Authorities(*trust.read(spec)) not in known:
+        raise Refused(
+            f"{spec.trust} does not hold the CA that {cluster.name} trusts, "
+            f"{held.authorities.client.common_name!r}",
+            "put the file back, or replace the CAs with `rotate-certs --ca`",
         )
 
 

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ..secret import Secret
-from .authority import USAGES, Authority, issued, load_key, plain_name
+from . import chain
+from .authority import USAGES, Authority, load_key, plain_name
 from .profiles import Profile, Usage
 
 _ECDSA: Mapping[str, str] = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384"}
@@ -36,6 +37,8 @@ class Leaf:
     key_matches: bool | None
     """None when no key was given."""
     certificate: x509.Certificate = field(repr=False, compare=False)
+    carried: tuple[x509.Certificate, ...] = field(default=(), repr=False, compare=False)
+    """Intermediates, which it is served with."""
 
     def days_left(self, now: datetime) -> int:
         """Whole days until it ends; negative once it has."""
@@ -43,8 +46,11 @@ class Leaf:
 
 
 def read_leaf(pem: bytes, key: Secret | None = None) -> Leaf:
-    """Read a PEM certificate, and hold `key` against it; ValueError if either is unreadable."""
-    certificate = x509.load_pem_x509_certificate(pem)
+    """Read a PEM certificate, and hold `key` against it; ValueError if either is unreadable.
+
+    What stands behind the first certificate is what it carries: intermediates.
+    """
+    certificate, *carried = chain.load(pem)
     return Leaf(
         subject=plain_name(certificate.subject),
         issuer=plain_name(certificate.issuer),
@@ -57,6 +63,7 @@ def read_leaf(pem: bytes, key: Secret | None = None) -> Leaf:
         key_type=key_type(certificate),
         key_matches=None if key is None else key_matches(certificate, key),
         certificate=certificate,
+        carried=tuple(carried),
     )
 
 
@@ -71,13 +78,25 @@ def why_renew(
     """
     reasons = [
         _ending(leaf, ca, now, within),
-        _changed("names", leaf.names, profile.names),
+        _changed("names", _compared(leaf.names, profile.names, ca), profile.names),
         _changed("usages", frozenset(leaf.usages), frozenset(profile.usages)),
-        "" if ca.signed(leaf.certificate) else f"issuer changed: {leaf.issuer} → {ca.common_name}",
+        "" if _whole(leaf, ca) else f"issuer changed: {leaf.issuer} → {ca.common_name}",
         "" if leaf.key_type == profile.key else f"key type changed: {leaf.key_type} → {profile.key}",
         "its key belongs to another certificate" if leaf.key_matches is False else "",
     ]
     return [reason for reason in reasons if reason]
+
+
+def _compared(has: frozenset[str], wants: frozenset[str], ca: Authority) -> frozenset[str]:
+    """An outside CA may add names of its own: only what is lacking counts."""
+    return has & wants if ca.outside else has
+
+
+def _whole(leaf: Leaf, ca: Authority) -> bool:
+    """Whether the CA signed it, and it carries what leads from there to the root."""
+    return ca.signed(leaf.certificate, leaf.carried) and (
+        ca.outside or chain.pem(leaf.carried) == ca.intermediates
+    )
 
 
 def _ending(leaf: Leaf, ca: Authority, now: datetime, within: timedelta | None) -> str:
@@ -95,7 +114,7 @@ def _changed(what: str, has: frozenset[str], wants: frozenset[str]) -> str:
     return f"{what} changed: {' '.join(parts)}" if parts else ""
 
 
-def key_type(certificate: x509.Certificate) -> str:
+def key_type(certificate: x509.Certificate | x509.CertificateSigningRequest) -> str:
     """The type of the public key, in the inventory's words where it has one."""
     key = certificate.public_key()
     if isinstance(key, ec.EllipticCurvePublicKey):
@@ -113,19 +132,14 @@ def key_matches(certificate: x509.Certificate, key: Secret) -> bool:
         raise ValueError(str(error)) from error
 
 
-def signed_by(leaf: x509.Certificate, chain: bytes, bundle: bytes) -> bool:
-    """Whether a CA of `bundle` (PEM) signed `leaf`, by way of the certificates in `chain` (PEM) or directly."""
-    trusted = x509.load_pem_x509_certificates(bundle)
-    between = x509.load_pem_x509_certificates(chain)
-    at = leaf
-    for _ in range(len(between) + 1):
-        if any(issued(at, root) for root in trusted):
-            return True
-        above = next((one for one in between if one != at and issued(at, one)), None)
-        if above is None:
-            return False
-        at = above
-    return False
+def signed_by(leaf: x509.Certificate, carried: bytes, bundle: bytes) -> bool:
+    """Whether a CA of `bundle` (PEM) signed `leaf`, by way of the certificates in `carried` (PEM) or directly."""
+    trusted = chain.load(bundle)
+    return any(
+        chain.signed(one, root)
+        for one in chain.upwards(leaf, (*chain.load(carried), *trusted))
+        for root in trusted
+    )
 
 
 def is_ca(certificate: x509.Certificate) -> bool:

@@ -15,24 +15,34 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..secret import Secret
-from .authority import Authority, Credential
-from .generation import Authorities, Bundles, Formed, Generation, Rotation, Slot, State, adopt
+from . import chain, crl
+from .authority import Authority, Credential, plain_name
+from .generation import Authorities, Formed, Generation, Rotation, Slot, State, adopt
 from .inspect import Leaf, is_ca, key_matches, read_leaf
 from .profiles import Kind
+from .sealed import Opener, Sealed
 
 FORMAT = 1
 META = "generation.json"
 FORMED = "cluster.json"
-RESERVED = frozenset({META, "ca.crt", "peer-ca.crt"})
+RESERVED = frozenset({META, "ca.crt", "peer-ca.crt", *crl.FILES.values()})
 """What lies in a generation beside the nodes' directories."""
 
 _RESTORE = "put the file back from a backup of this directory"
 
+OUTSIDE = "external"
+"""The suffix of a file that says: the key of this CA is elsewhere."""
+SEALED = "key.age"
+"""The suffix of a key that is encrypted."""
 
-def load(root: Path) -> Generation | None:
-    """Read the current state; None if the store is empty. UsageError names what is damaged."""
+
+def load(root: Path, opener: Opener) -> Generation | None:
+    """Read the current state; None if the store is empty. UsageError names what is damaged.
+
+    Keys that are sealed stay so; `opener` opens them once something has to be signed.
+    """
     try:
-        return _load(root)
+        return _load(root, opener)
     except OSError as error:
         raise UsageError(
             f"{error.filename or root} cannot be read: {error.strerror}",
@@ -40,32 +50,34 @@ def load(root: Path) -> Generation | None:
         ) from error
 
 
-def _load(root: Path) -> Generation | None:
+def _load(root: Path, opener: Opener) -> Generation | None:
     directory, sets = current(root), numbered(root / "ca")
     if directory is None and not sets:
         return None
     held = (
-        adopt(_authorities(root / "ca" / _only(sets, root / "ca")))
+        adopt(authorities(root / "ca" / _only(sets, root / "ca"), opener))
         if directory is None
-        else _generation(root, directory)
+        else _generation(root, directory, opener)
     )
     return replace(held, seen=seen(root))
 
 
-def former(root: Path) -> tuple[str, Generation] | None:
-    """Read the newest generation older than the one in force, and its name; None if there is none."""
+def former(root: Path, opener: Opener) -> tuple[str, Generation] | None:
+    """Read the newest older generation with other certificates than the one in force, and its name."""
     directory = current(root)
-    before = [name for name in numbered(root / "generations") if directory and name < directory.name]
-    if not before:
+    if directory is None:
         return None
-    return before[-1], replace(_generation(root, root / "generations" / before[-1]), seen=seen(root))
+    held = _generation(root, directory, opener)
+    for name in reversed(numbered(root / "generations")):
+        if int(name) < int(directory.name):
+            found = _generation(root, root / "generations" / name, opener)
+            if _content(found) != _content(held):
+                return name, replace(found, seen=seen(root))
+    return None
 
 
-def bundles(root: Path) -> tuple[Bundles, ...]:
-    """Read the CA bundles of all generations on the disk, oldest first."""
-    folders = [root / "generations" / name for name in numbered(root / "generations")]
-    pairs = [(_read(folder / "ca.crt"), _read(folder / "peer-ca.crt")) for folder in folders]
-    return tuple((client, peer) for client, peer in pairs if client is not None and peer is not None)
+def _content(generation: Generation) -> tuple[object, ...]:
+    return generation.token, generation.ca_bundle, generation.peer_ca_bundle, generation.credentials
 
 
 def seen(root: Path) -> tuple[str, ...]:
@@ -117,6 +129,7 @@ class Meta:
     """The directory under `ca/` that signs new leaves."""
     rotation: tuple[State, str] | None = None
     """How far a replacement of the CAs has come, and the directory of the other ones."""
+    revoked: object = ()
 
 
 def _meta(path: Path) -> Meta:
@@ -132,26 +145,27 @@ def _meta(path: Path) -> Meta:
             f"{path} has format {version}; this release knows {FORMAT}",
             "use the release of etcdctl-remote that wrote it, or a newer one",
         )
-    return Meta(str(token), str(signs), rotation)
+    return Meta(str(token), str(signs), rotation, data.get("revoked", []))
 
 
-def _generation(root: Path, directory: Path) -> Generation:
+def _generation(root: Path, directory: Path, opener: Opener) -> Generation:
     meta = _meta(directory / META)
-    authorities = _authorities(root / "ca" / meta.signs)
+    signs = authorities(root / "ca" / meta.signs, opener)
     rotation = None
     if meta.rotation:
         state, other = meta.rotation
-        rotation = Rotation(state, _authorities(root / "ca" / other))
+        rotation = Rotation(state, authorities(root / "ca" / other, opener))
     held = dict(_held(directory))
     return Generation(
         token=meta.token,
-        authorities=authorities,
-        ca_bundle=_bundle(directory / "ca.crt", authorities.client),
-        peer_ca_bundle=_bundle(directory / "peer-ca.crt", authorities.peer),
+        authorities=signs,
+        ca_bundle=_bundle(directory / "ca.crt", signs.client),
+        peer_ca_bundle=_bundle(directory / "peer-ca.crt", signs.peer),
         credentials={slot: credential for slot, (credential, _) in held.items()},
         leaves={slot: leaf for slot, (_, leaf) in held.items()},
         rotation=rotation,
         formed=_formed(formed_at(root, meta.token) / FORMED),
+        revocations=crl.read(directory, meta.revoked),
     )
 
 
@@ -173,34 +187,45 @@ def _formed(path: Path) -> Formed | None:
 
 def _bundle(path: Path, signer: Authority) -> bytes:
     bundle = _need(path)
-    if signer.certificate.strip() not in bundle:
-        raise UsageError(f"{path} lacks the CA that signs: {signer.common_name}", _RESTORE)
+    if missing := [root for root in chain.roots(signer.chain) if chain.pem([root]).strip() not in bundle]:
+        raise UsageError(f"{path} lacks the CA that signs: {plain_name(missing[0].subject)}", _RESTORE)
     return bundle
 
 
-def _authorities(directory: Path) -> Authorities:
-    client = _authority(directory / "ca.crt")
-    shared = not (directory / "peer-ca.crt").exists() and not (directory / "peer-ca.key").exists()
-    peer = None if shared else _authority(directory / "peer-ca.crt")
+def authorities(directory: Path, opener: Opener) -> Authorities:
+    """Read the CAs of one directory under `ca/`."""
+    client = _authority(directory / "ca.crt", opener)
+    peer = None
+    if any(directory.glob("peer-ca.*")):
+        peer = _authority(directory / "peer-ca.crt", opener)
     return Authorities(client, peer, directory.name)
 
 
-def _authority(path: Path) -> Authority:
-    key_file = path.with_suffix(".key")
-    key = _read_key(key_file, store=path.parents[2])
-    authority = Authority(_need(path), key, str(key_file))
+def _authority(path: Path, opener: Opener) -> Authority:
+    key, key_file = ca_key(path, opener)
+    outside = path.with_suffix(f".{OUTSIDE}").exists()
+    authority = Authority(_need(path), key, str(key_file), outside)
     try:
-        fit, matches = (
-            is_ca(authority.parsed),
-            key is None or key_matches(authority.parsed, key),
-        )
+        fit = is_ca(authority.parsed)
+        matches = not isinstance(key, Secret) or key_matches(authority.parsed, key)
     except ValueError as error:
         raise UsageError(f"{path} or its key cannot be read: {error}", _RESTORE) from error
     if not fit:
         raise UsageError(f"{path} is not the certificate of a CA", _RESTORE)
+    if not authority.trust:
+        raise UsageError(f"{path} does not hold the root of its CA: the chain belongs in it", _RESTORE)
     if not matches:
         raise UsageError(f"{key_file} is not the key of {path.name}", _RESTORE)
     return authority
+
+
+def ca_key(path: Path, opener: Opener) -> tuple[Secret | Sealed | None, Path]:
+    """Read a CA's key as it lies there, and where. Of two, left by a killed `certs.init`, the plain one."""
+    store, plain, sealed = path.parents[2], path.with_suffix(".key"), path.with_suffix(f".{SEALED}")
+    if (key := _read_key(plain, store)) is not None:
+        return key, plain
+    content = _read_key(sealed, store)
+    return (None, plain) if content is None else (Sealed(content.reveal, str(sealed), opener), sealed)
 
 
 def _held(directory: Path) -> Iterator[tuple[Slot, tuple[Credential, Leaf]]]:

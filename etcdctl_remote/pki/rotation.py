@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Literal
 
 from ..desired.model import ClusterSpec
+from ..errors import Refused
 from .authority import Authority
 from .generation import Authorities, Generation, Rotation, State, new_authorities
 
@@ -34,7 +35,7 @@ def trust_both(
 
 
 def advanced(held: Generation) -> Generation:
-    """Return the state after this one; ValueError where no CA is being replaced.
+    """Return the state after this one, none after the last; ValueError where no CA is being replaced.
 
     The leaves of the new CAs are issued by `generation.renewed`, as those of any changed issuer.
     """
@@ -48,8 +49,14 @@ def advanced(held: Generation) -> Generation:
             rotation=Rotation(State.NEW_LEAVES, held.authorities),
             issued=(*held.issued, *(f"{_named(ca)} (signs from now on)" for ca in new_cas(held))),
         )
+    if held.rotation.state is State.TRUST_NEW:
+        return replace(held, rotation=None, issued=(*held.issued, "the replacement of the CA is done"))
     lines = [f"{_named(ca)} (no longer trusted)" for ca in old_cas(held)]
-    return replace(_trusting(held, held.authorities), rotation=None, issued=(*held.issued, *lines))
+    return replace(
+        _trusting(held, held.authorities),
+        rotation=Rotation(State.TRUST_NEW, held.rotation.other),
+        issued=(*held.issued, *lines),
+    )
 
 
 def at_once(held: Generation, cluster: ClusterSpec, now: datetime) -> Generation:
@@ -65,7 +72,12 @@ def at_once(held: Generation, cluster: ClusterSpec, now: datetime) -> Generation
     lines = [
         f"{_named(ca)} (new, at once: its predecessor has expired)" for ca in _new(held.authorities, coming)
     ]
-    return replace(_trusting(held, coming), authorities=coming, rotation=None, issued=(*held.issued, *lines))
+    return replace(
+        _trusting(held, coming),
+        authorities=coming,
+        rotation=Rotation(State.TRUST_NEW, held.authorities),
+        issued=(*held.issued, *lines),
+    )
 
 
 def expired(authorities: Authorities, now: datetime) -> frozenset[Which]:
@@ -107,12 +119,19 @@ def old_cas(held: Generation) -> tuple[Authority, ...]:
 def _successors(
     held: Authorities, cluster: ClusterSpec, now: datetime, which: Collection[Which]
 ) -> Authorities:
-    made = new_authorities(cluster, now)
-    if held.own_peer is None:
-        return made
-    return Authorities(
-        made.client if "client" in which else held.client, made.peer if "peer" in which else held.own_peer
-    )
+    """Make the CAs to come. Of an outside CA there has to be another root by now."""
+    coming = made = new_authorities(cluster, now)
+    if held.own_peer is not None:
+        coming = Authorities(
+            made.client if "client" in which else held.client,
+            made.peer if "peer" in which else held.own_peer,
+        )
+    if not _new(held, coming):
+        raise Refused(
+            f"the files of `pki.external` hold the CAs that {cluster.name} trusts already; nothing was changed",
+            "put the root of the new CA into `trust` or `peer_trust`, and have its key sign",
+        )
+    return coming
 
 
 def _new(before: Authorities, after: Authorities) -> tuple[Authority, ...]:
@@ -128,8 +147,8 @@ def _each(authorities: Authorities) -> Iterator[Authority]:
 
 
 def _trusting(held: Generation, *trusted: Authorities) -> Generation:
-    client = dict.fromkeys(each.client.certificate for each in trusted)
-    peer = dict.fromkeys(each.peer.certificate for each in trusted)
+    client = dict.fromkeys(each.client.trust for each in trusted)
+    peer = dict.fromkeys(each.peer.trust for each in trusted)
     return replace(held, ca_bundle=b"".join(client), peer_ca_bundle=b"".join(peer))
 
 

@@ -183,6 +183,9 @@ class Fenced:
     def dial(self, address: str, port: int, timeout: float) -> Tunnel:
         return self.host.dial(address, port, timeout)
 
+    def relay(self, address: str, port: int) -> Tunnel:
+        return self.host.relay(address, port)
+
     def listen_back(self, address: str = "127.0.0.1") -> Listener:
         return self.host.listen_back(address)
 

@@ -119,6 +119,13 @@ class Host(Protocol):
         """Open a TCP connection *from* this host; OSError if it is refused or times out."""
         ...
 
+    def relay(self, address: str, port: int) -> Tunnel:
+        """Open such a connection where its sshd forbids `dial`: by the host's own bash.
+
+        A connection that fails is one that ends before its first byte.
+        """
+        ...
+
     def listen_back(self, address: str = "127.0.0.1") -> Listener:
         """Listen on a free port *of this host*; OSError if its sshd forbids forwarding."""
         ...

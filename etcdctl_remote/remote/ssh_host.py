@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,7 +16,7 @@ from .exchange import Channel, Feed, Late, feed
 from .host import Command, Held, Listener, Result, Tunnel
 from .privilege import NO_MORE, Mode, SudoPassword, line, piece, refused, script, streaming
 from .talk import Talk
-from .tunnels import SshListener, SshTunnel
+from .tunnels import SshListener, SshTunnel, relaying
 
 if TYPE_CHECKING:
     from .connection import Link
@@ -123,6 +124,10 @@ class SshHost:
     def dial(self, address: str, port: int, timeout: float) -> Tunnel:
         """Open a TCP connection from this host; see `Host.dial`."""
         return SshTunnel(self.link.dial(address, port, timeout))
+
+    def relay(self, address: str, port: int) -> Tunnel:
+        """Have this host's bash carry a TCP connection; see `Host.relay`."""
+        return SshTunnel(self.link.session(f"exec {shlex.join(relaying(address, port))}"))
 
     def listen_back(self, address: str = "127.0.0.1") -> Listener:
         """Have this host listen on a free port and bring the connections here."""

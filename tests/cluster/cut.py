@@ -2,8 +2,9 @@
 
 `python -m tests.cluster.cut HOST STEP WHEN TASK …`: STEP counts the steps of HOST from 0 in the
 order of the plan. WHEN is `before` (the step is announced and in the journal, nothing has
-reached the host), a number (that many seconds into it), or `after` (it is done). With HOST `all`,
-STEP is the title of a step, and WHEN is `after`: all hosts of its stage have done it.
+reached the host), a number (that many seconds into it), or `after` (it is done). With HOST `any`
+the steps of all hosts are counted as they come. With HOST `all`, STEP is the title of a step, and
+WHEN is `after`: all hosts of its stage have done it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def cut(host: str, number: int, when: str) -> None:
 
     def listen(journal: Journal, event: Event) -> None:
         record(journal, event)
-        if isinstance(event, StepStarted | StepDone) and event.host == host:
+        if isinstance(event, StepStarted | StepDone) and host in (event.host, "any"):
             here = seen[type(event)] == number
             seen[type(event)] += 1
             if here:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -122,3 +123,22 @@ def test_forbidden_forwarding_is_named(start: Start, connect: Connect) -> None:
     with pytest.raises(PermissionError, match="n1: sshd forbids remote forwarding"):
         host.listen_back()
     assert host.run(Command("echo on", root=False, writes=False)).text == "on\n"
+
+
+def test_a_relay_carries_what_forwarding_may_not(start: Start, connect: Connect, echo: int) -> None:
+    """The host's bash connects: bytes go both ways, a closed port is an end, and nothing stays behind."""
+    host = connect(start("strict", "AllowTcpForwarding no")).hosts["n1"]
+    tunnel = host.relay("127.0.0.1", echo)
+    tunnel.settimeout(5)
+    tunnel.send(b"\x00binary\xff")
+    assert read(tunnel, 8) == b"\x00binary\xff"
+    tunnel.close()
+    nobody = host.relay("127.0.0.1", free_port())
+    nobody.settimeout(5)
+    assert nobody.recv(1) == b""
+    nobody.close()
+    left = Command("! pgrep -f [d]ev/tcp.*$1", (str(echo),), root=False, writes=False)
+    deadline = time.monotonic() + 5
+    while host.run(left, check=False).exit and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert host.run(left, check=False).exit == 0, "the relay lives on"

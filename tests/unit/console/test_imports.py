@@ -8,6 +8,7 @@ import pytest
 HEAVY = ("rich", "paramiko", "fabric", "cryptography", "pydantic", "jinja2", "yaml")
 MODULES = (
     "ask",
+    "certificates",
     "clean",
     "failures",
     "history",

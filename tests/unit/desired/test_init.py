@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,25 @@ EXAMPLE = Path(__file__).parents[3] / "inventory.yaml"
 def test_the_example_loads() -> None:
     """The commented example is a valid inventory, without a warning."""
     assert inventory.load(EXAMPLE).warnings == ()
+
+
+def _instead() -> str:
+    """The example with what it shows as alternatives: lines of keys behind a `#`."""
+    return re.sub(r"^#( +[a-z_]+:)", r"\1", EXAMPLE.read_text("utf-8"), flags=re.M)
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        r"^ +(recipients|identity|external|trust|peer_trust|folder|command|peer_command):.*\n",
+        r"^ +(ca_key|protect|recipients|identity|passphrase|folder):.*\n",
+        r"^ +(ca_key|protect|recipients|identity|passphrase|command|peer_command):.*\n",
+    ],
+)
+def test_its_alternatives_load(without: str) -> None:
+    """What the example shows instead of something is valid once that is taken out."""
+    text = re.sub(without, "", _instead().replace("protect: age", "protect: passphrase"), flags=re.M)
+    assert inventory.parse(text, EXAMPLE).warnings == ()
 
 
 def _every_key(model: Any, where: str = "") -> list[str]:
@@ -40,7 +60,7 @@ def _written(tree: Any, where: str = "") -> set[str]:
 
 def test_the_example_shows_every_key() -> None:
     """Every key of the schema stands in the example; `ssh` of a node shares the cluster's keys."""
-    tree = yaml.safe_load(EXAMPLE.read_text("utf-8"))
+    tree = yaml.safe_load(_instead())
     written = _written(tree).union(*(_written(node, "nodes.") for node in tree["nodes"].values()))
     keys = {key for key in _every_key(schema.Inventory) if not key.startswith("nodes.ssh.")}
     assert len(keys) > 35

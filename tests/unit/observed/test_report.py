@@ -367,8 +367,8 @@ def test_certificates_near_their_end() -> None:
     now = ClusterState(healthy())
     report = status(cluster(), now, {"n1": 30, "n2": 12, "n3": -1})
     assert report.advice == (
-        "n2: a certificate expires in 12 days: `rotate-certs` (coming) renews it",
-        "n3: a certificate has expired: `rotate-certs` (coming) renews it",
+        "n2: a certificate expires in 12 days: `rotate-certs` renews it",
+        "n3: a certificate has expired: `rotate-certs` renews it",
     )
 
 

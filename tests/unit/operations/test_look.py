@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 from collections.abc import Callable
@@ -161,7 +162,7 @@ def test_status_of_hosts_that_say_nothing() -> None:
 
 def test_a_broken_certificate_does_not_spoil_the_status() -> None:
     """Its days are unknown; everything else is told."""
-    broken = said("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    broken = on_disk("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     found = status(
         session(Canned("n1", {"observe": said("\n@@end\n"), "read certificates": broken}), spec=cluster(1))
     )
@@ -170,13 +171,20 @@ def test_a_broken_certificate_does_not_spoil_the_status() -> None:
 
 def test_days_to_the_first_expiry() -> None:
     """Of the node's own leaves the one that ends first."""
-    pems = "".join(certificate(days) for days in (300, 20, 90))
-    found = status(
-        session(
-            Canned("n1", {"observe": said("\n@@end\n"), "read certificates": said(pems)}), spec=cluster(1)
-        )
-    )
+    answers = {
+        "observe": said("\n@@end\n"),
+        "read certificates": on_disk(*(certificate(days) for days in (300, 20, 90))),
+    }
+    found = status(session(Canned("n1", answers), spec=cluster(1)))
     assert found.members[0].cert_days == 19
+
+
+def on_disk(*pems: str) -> Result:
+    """What a host answers that holds these as its leaves."""
+    named = dict(zip(("server.crt", "peer.crt", "etcdctl.crt"), pems, strict=False))
+    stat = "".join(f"{name}|644|root|root\n" for name in named)
+    coded = "".join(f"{name}|{base64.b64encode(pem.encode()).decode()}\n" for name, pem in named.items())
+    return said(f"\n@@stat\n{stat}\n@@certificates\n{coded}\n@@end\n")
 
 
 def certificate(days: int) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from etcdctl_remote.desired.model import ClusterSpec, NodeSpec, PkiSpec, Version
-from etcdctl_remote.pki.authority import Credential
 from etcdctl_remote.pki.generation import Generation, begin, renewed
 from etcdctl_remote.pki.profiles import Kind
+
+from . import shaking
 
 
 def _generation(pki: PkiSpec | None = None) -> Generation:
@@ -35,55 +37,7 @@ Shake = Callable[..., tuple[str, str]]
 
 @pytest.fixture
 def shake(tmp_path: Path) -> Shake:
-    """Shake hands: the listener demands a certificate of `trust`, the dialler dials `name`.
-
-    Returns whom each end saw: the common name in the listener's certificate, and in the dialler's.
-    """
-
-    def run(
-        server: Credential, trust: bytes, name: str, client: Credential | None, roots: bytes
-    ) -> tuple[str, str]:
-        listener = _context(ssl.PROTOCOL_TLS_SERVER, tmp_path / "server", server, trust)
-        listener.verify_mode = ssl.CERT_REQUIRED
-        dialler = _context(ssl.PROTOCOL_TLS_CLIENT, tmp_path / "client", client, roots)
-        return _pump(listener, dialler, name)
-
-    return run
-
-
-def _context(protocol: int, place: Path, own: Credential | None, trust: bytes) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    context.load_verify_locations(cadata=trust.decode())
-    if own:
-        place.write_bytes(own.certificate_pem + own.key_pem.reveal)
-        context.load_cert_chain(place)
-    return context
-
-
-def _pump(listener: ssl.SSLContext, dialler: ssl.SSLContext, name: str) -> tuple[str, str]:
-    """Carry bytes between both ends until each has finished; raise what either raises."""
-    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server = listener.wrap_bio(up, down, server_side=True)
-    client = dialler.wrap_bio(down, up, server_hostname=name)
-    waiting = {server, client}
-    for _ in range(10):
-        for end in (client, server):
-            try:
-                end.do_handshake()
-                waiting.discard(end)
-            except ssl.SSLWantReadError:
-                continue
-    assert not waiting, "the handshake never ended"
-    return _common_name(client), _common_name(server)
-
-
-def _common_name(end: ssl.SSLObject) -> str:
-    """Return the common name in the certificate that one end was shown by the other."""
-    shown = end.getpeercert()
-    assert shown
-    names = [value for part in shown["subject"] for key, value in part if key == "commonName"]  # type: ignore[str-unpack]
-    return str(*names)
+    return partial(shaking.shake, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1", "n1", "10.0.0.1", "n1.example"])

@@ -1,0 +1,111 @@
+"""A CA whose key is not on the operator's computer: openssl signs, by a command and through a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from etcdctl_remote.lab.hosts import execute
+from etcdctl_remote.lab.model import Lab
+from etcdctl_remote.plan.journal import beside
+from tests.unit.pki import openssl
+
+from . import drive
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> openssl.Made:
+    """An intermediate under a root, away from the inventory."""
+    return openssl.below(openssl.root(tmp_path, "root"), tmp_path, "signer", kind="rsa")
+
+
+@pytest.fixture
+def peers(tmp_path: Path) -> openssl.Made:
+    return openssl.root(tmp_path, "peer-root")
+
+
+def external(authority: openssl.Made, peers: openssl.Made, more: str = "") -> str:
+    root = authority.certificate.with_name("root.crt")
+    return f"{{external: {{trust: {root}, peer_trust: {peers.certificate}{more}}}}}"
+
+
+def shown(lab: Lab) -> tuple[x509.Certificate, x509.Certificate]:
+    """What the member serves to clients and to peers."""
+    return drive.served(lab.nodes[0], 2379), drive.served(lab.nodes[0], 2380)
+
+
+def issuers(lab: Lab) -> list[str]:
+    return [one.issuer.rfc4514_string() for one in shown(lab)]
+
+
+def test_a_command_signs(lab1: Lab, authority: openssl.Made, peers: openssl.Made, tmp_path: Path) -> None:
+    """A plan runs nothing; a deploy and a rotation have everything signed, and the cluster lives on it."""
+    lab = lab1
+    commands = [openssl.command(each, tmp_path)[0] for each in (authority, peers)]
+    more = f", command: [{commands[0]}], peer_command: [{commands[1]}]"
+    drive.edit(lab, pki=external(authority, peers, more))
+    plan = drive.run(lab, "plan")
+    assert plan.code == 5, plan
+    assert f"to be signed elsewhere, by {commands[0]}: n1-server, n1-peer, n1-client" in plan.out
+    assert not (tmp_path / "log").exists()
+    assert not (lab.state / "certs").exists()
+
+    drive.deploy(lab)
+    assert issuers(lab) == ["CN=signer,O=Example", "CN=peer-root,O=Example"]
+    address = lab.nodes[0].address
+    names = ",".join(sorted(["127.0.0.1", "::1", "localhost", "n1", address]))
+    assert sorted((tmp_path / "log").read_text().splitlines()) == [
+        f"n1 client clientAuth urn:etcdctl-remote:{lab.name}:n1",
+        f"n1 peer serverAuth,clientAuth {address},n1",
+        f"n1 server serverAuth,clientAuth {names}",
+    ]
+    drive.settle_nothing(lab)
+    before, running = shown(lab), drive.pids(lab)
+    drive.must(lab, "rotate-certs", "--force", "-y")
+    assert not {one.serial_number for one in shown(lab)} & {one.serial_number for one in before}
+    assert drive.pids(lab) == running
+    drive.must(lab, "health")
+    assert b"PRIVATE KEY" not in beside(lab.inventory).read_bytes()
+    assert not list(lab.state.glob("certs/*/ca/*/*.key*"))
+
+
+def answer(lab: Lab, authority: openssl.Made, peers: openssl.Made) -> None:
+    """Sign what waits, as a person at the CA would."""
+    for csr in (lab.state / "certs" / lab.name / "requests").glob("*.csr"):
+        by = peers if csr.stem.endswith("-peer") else authority
+        leaf = openssl.sign(by, csr.read_bytes(), authority.key.parent)
+        csr.with_suffix(".crt").write_bytes(leaf + by.chain.read_bytes())
+
+
+def test_through_a_folder(lab1: Lab, authority: openssl.Made, peers: openssl.Made) -> None:
+    """Exit 4 with what is to be signed, nothing on the node; with the answers there it goes on."""
+    lab = lab1
+    drive.edit(lab, pki=external(authority, peers))
+    drive.fails(lab, 4, "n1-peer.csr: CN etcd-peer-n1", "n1-server.csr", "n1-client.csr", "NODE-KIND.crt")
+    assert execute(lab.nodes[0], "ls -d /etc/etcd /opt/etcd /var/lib/etcd 2>/dev/null || :") == ""
+    answer(lab, authority, peers)
+    drive.deploy(lab)
+    assert issuers(lab) == ["CN=signer,O=Example", "CN=peer-root,O=Example"]
+    drive.settle_nothing(lab)
+
+    before, running = shown(lab), drive.pids(lab)
+    again = drive.run(lab, "rotate-certs", "--force", "-y")
+    assert again.code == 4, again
+    drive.tells(again, "n1-server.crt there is of an earlier request: not yet signed")
+    assert shown(lab) == before
+    answer(lab, authority, peers)
+    drive.must(lab, "rotate-certs", "--force", "-y")
+    assert not {one.serial_number for one in shown(lab)} & {one.serial_number for one in before}
+    assert drive.pids(lab) == running
+    assert not list(lab.state.glob(f"certs/{lab.name}/pending/*"))
+    drive.must(lab, "health")
+
+
+@pytest.fixture
+def lab1(lab_factory: drive.Factory) -> Lab:
+    """One fresh node."""
+    return lab_factory(1)
