@@ -34,10 +34,12 @@ class Contexts:
 
 def contexts(generation: Generation, nodes: Iterable[str]) -> dict[str, Contexts]:
     """Load every node's certificates, as etcd on that node will use them."""
-    return {node: _contexts(_trusting_stand_ins(generation, node)) for node in nodes}
+    return {
+        node: _contexts(_trusting_stand_ins(generation, node), _presented(generation, node)) for node in nodes
+    }
 
 
-def _trusting_stand_ins(generation: Generation, node: str) -> Mapping[str, bytes | Secret]:
+def _trusting_stand_ins(generation: Generation, node: str) -> dict[str, bytes | Secret]:
     """What is not signed yet shakes hands all the same: it is the network that is looked at."""
     trust = {"ca.crt": generation.ca_bundle, "peer-ca.crt": generation.peer_ca_bundle}
     return {
@@ -46,17 +48,27 @@ def _trusting_stand_ins(generation: Generation, node: str) -> Mapping[str, bytes
     }
 
 
-def _contexts(files: Mapping[str, bytes | Secret]) -> Contexts:
+def _presented(generation: Generation, node: str) -> dict[str, bytes | Secret]:
+    """What a dialler shows in the place of stand-ins, if it has anything: a member that runs knows that."""
+    files: dict[str, bytes | Secret] = {}
+    for (name, kind), credential in generation.present.items():
+        if name == node:
+            files |= {f"{kind.stem}.crt": credential.certificate_pem, f"{kind.stem}.key": credential.key_pem}
+    return files
+
+
+def _contexts(files: Mapping[str, bytes | Secret], presented: Mapping[str, bytes | Secret]) -> Contexts:
     """etcd's client port shows `server`, etcdctl shows `etcdctl`; peers show `peer` both ways."""
     server, client = ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT
+    shown = {**files, **presented}
     return Contexts(
         serve={
             "client": _context(server, files, "server", "ca.crt"),
             "peer": _context(server, files, "peer", "peer-ca.crt"),
         },
         dial={
-            "client": _context(client, files, "etcdctl", "ca.crt"),
-            "peer": _context(client, files, "peer", "peer-ca.crt"),
+            "client": _context(client, shown, "etcdctl", "ca.crt"),
+            "peer": _context(client, shown, "peer", "peer-ca.crt"),
         },
     )
 

@@ -117,6 +117,8 @@ class Generation:
     """What the store held when this was read; `save` refuses if it holds something else by then."""
     pending: Mapping[Slot, Request] = field(default_factory=dict)
     """Leaves that are stand-ins here: they are signed, by `Store.signed`, before anything is saved."""
+    present: Mapping[Slot, Credential] = field(default_factory=dict)
+    """What the stand-ins will replace: running members take no other until then."""
     stand_in_trust: bytes = b""
     """PEM of what those are signed by: for handshakes of a preflight."""
 
@@ -220,6 +222,8 @@ def renewed(held: Generation, cluster: ClusterSpec, now: datetime, due: Due = EX
         leaves=leaves,
         issued=tuple(lines),
         pending=pending,
+        present={slot: held.credentials[slot] for slot in pending if slot in held.credentials}
+        | dict(held.present),
         stand_in_trust=held.stand_in_trust + stand_ins.trust,
     )
 
@@ -232,6 +236,7 @@ def completed(held: Generation, signed: Mapping[Slot, Credential]) -> Generation
         credentials={**held.credentials, **signed},
         leaves={**held.leaves, **leaves},
         pending={slot: request for slot, request in held.pending.items() if slot not in signed},
+        present={},
         stand_in_trust=b"",
     )
 

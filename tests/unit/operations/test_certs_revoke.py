@@ -33,6 +33,7 @@ from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.plan.step import Plan
 from etcdctl_remote.plan.steps import RestartEtcd
+from etcdctl_remote.secret import Secret
 from tests.unit.operations.here import Canned, session
 from tests.unit.operations.test_deploy import bare
 from tests.unit.operations.world import World, run
@@ -283,7 +284,7 @@ def elsewhere(want: Wish) -> tuple[Wish, Authority]:
 
 def owners(ca: Authority, *serials: str) -> bytes:
     """The list that the owner of a CA makes."""
-    assert ca.key is not None
+    assert isinstance(ca.key, Secret)
     builder = x509.CertificateRevocationListBuilder().issuer_name(ca.parsed.subject).last_update(NOW)
     builder = builder.next_update(NOW + timedelta(days=1)).add_extension(x509.CRLNumber(1), critical=False)
     for serial in serials:

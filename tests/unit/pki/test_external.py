@@ -369,3 +369,12 @@ def test_stand_ins_shake_hands_with_each_other(commanded: ClusterSpec) -> None:
         meet(roles["n1"].serve[kind], roles["n2"].dial[kind], "10.0.0.1")
     with pytest.raises(ssl.SSLCertVerificationError):
         meet(roles["n1"].serve["client"], roles["n2"].dial["client"], "10.0.0.2")
+
+
+def test_running_members_are_dialled_with_what_they_know(commanded: ClusterSpec) -> None:
+    """With stand-ins for a renewal, a check still gets through to members that run with the present ones."""
+    running = contexts(deploy(commanded), ["n1"])["n1"]
+    probing = contexts(planned(commanded, ALL), ["n1", "n2"])
+    for kind in ("client", "peer"):
+        meet(running.serve[kind], probing["n2"].dial[kind], "10.0.0.1")
+        meet(probing["n1"].serve[kind], probing["n2"].dial[kind], "10.0.0.1")
