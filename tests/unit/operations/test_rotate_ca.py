@@ -286,7 +286,7 @@ def test_leaves_alone_are_not_renewed_while_members_lag_behind(found: Found) -> 
         town.replace_ca()
     town.world.budget = None
     held = town.held.seen
-    with pytest.raises(Refused, match="trusts other CAs than this store") as caught:
+    with pytest.raises(Refused, match="n.: not restarted yet with the CAs of this store") as caught:
         town.rotate(FORCED)
     assert caught.value.hint.startswith("`rotate-certs --ca` finishes it")
     assert town.held.seen == held

@@ -185,7 +185,7 @@ def test_a_member_that_was_stopped_is_not_started(found: Found) -> None:
     town.world.forget()
     todo = town.rotate(FORCED)
     assert [stage.hosts for stage in todo.stages] == [("n3",), ("n2",), ("n1",)]
-    assert "n3 does not serve: gets its certificates at once, before the others" in todo.notes
+    assert "n3 does not serve: it gets its certificates at once, before the others" in todo.notes
     assert "n3 was stopped: it gets its certificates and is not started" in todo.notes
     assert not town.world.machines["n3"].running
     assert not town.rotate()
@@ -268,7 +268,7 @@ def test_members_that_trust_other_cas_than_the_store_are_left_alone(found: Found
     town = found()
     both = rotation.trust_both(town.held, town.cluster, ago(0))
     town.store.save(renewed(rotation.advanced(both), town.cluster, ago(0)))
-    with pytest.raises(Refused, match="n1, n2, n3 trusts other CAs than this store"):
+    with pytest.raises(Refused, match="n1, n2, n3: not restarted yet with the CAs of this store"):
         town.rotate()
     assert town.world.done == []
 

@@ -63,30 +63,32 @@ def test_each_state_goes_with_the_one_before(cluster: ClusterSpec, store: Store,
     if pki == SAME:
         store = Store(store.root.parent / "same")
         store.save(store.prepare(cluster, NOW))
-    before, both, new, after = states(store, cluster)
-    for one, other in itertools.pairwise((before, both, new, after)):
+    before, both, new, last, after = every = states(store, cluster)
+    for one, other in itertools.pairwise(every):
         assert trusted(one, other)
         assert trusted(other, one)
     assert not trusted(before, new)
     assert not trusted(after, both)
     assert both.leaves == before.leaves
     assert not set(new.leaves.values()) & set(both.leaves.values())
-    assert after.leaves == new.leaves
+    assert after.leaves == last.leaves == new.leaves
+    assert (after.ca_bundle, after.peer_ca_bundle) == (last.ca_bundle, last.peer_ca_bundle)
     assert before.token == new.token == after.token
-    assert [g.rotation.state if g.rotation else None for g in (before, both, new, after)] == [
+    assert [g.rotation.state if g.rotation else None for g in every] == [
         None,
         State.TRUST_BOTH,
         State.NEW_LEAVES,
+        State.TRUST_NEW,
         None,
     ]
 
 
 def test_who_signs_and_who_did(cluster: ClusterSpec, store: Store) -> None:
     """The old and the new CAs are known in every state of a rotation, and in none else."""
-    before, both, new, after = states(store, cluster)
+    before, both, new, last, after = states(store, cluster)
     old = (before.authorities.client, before.authorities.peer)
     coming = (after.authorities.client, after.authorities.peer)
-    for state in (both, new):
+    for state in (both, new, last):
         assert rotation.old_cas(state) == old
         assert rotation.new_cas(state) == coming
         assert rotation.under_way(state) == rotation.BOTH
@@ -94,7 +96,7 @@ def test_who_signs_and_who_did(cluster: ClusterSpec, store: Store) -> None:
         assert rotation.old_cas(state) == rotation.new_cas(state) == ()
         assert rotation.under_way(state) == frozenset()
     assert both.authorities == before.authorities
-    assert new.authorities == after.authorities
+    assert new.authorities == last.authorities == after.authorities
     assert new.rotation is not None
     assert new.rotation.other == before.authorities
 
@@ -122,6 +124,7 @@ def test_every_state_says_what_is_new(cluster: ClusterSpec, store: Store) -> Non
     after = renewed(rotation.advanced(replace(new, issued=())), cluster, NOW)
     assert all("(no longer trusted)" in line for line in after.issued)
     assert len(after.issued) == 2
+    assert rotation.advanced(replace(after, issued=())).issued == ("the replacement of the CA is done",)
 
 
 def test_there_is_no_state_after_the_last(store: Store) -> None:
@@ -144,7 +147,9 @@ def test_expired_cas_are_replaced_at_once(cluster: ClusterSpec, store: Store, pk
     after = held(store)
     assert not trusted(after, before)
     assert trusted(after, after)
-    assert after.rotation is None
+    assert after.rotation is not None
+    assert after.rotation.state is State.TRUST_NEW
+    assert rotation.advanced(after).rotation is None
     assert after.token == before.token
     assert len(after.leaves) == 9
     assert rotation.expired(after.authorities, late) == frozenset()
@@ -182,7 +187,7 @@ def test_a_ca_that_lives_is_not_replaced_with_the_other(
 ) -> None:
     """The one that was replaced in time stays."""
     cluster, store, late = aging(cluster, store, which)
-    for _ in range(2):
+    for _ in range(3):
         store.save(renewed(rotation.advanced(held(store)), cluster, NOW + timedelta(days=51)))
     before = held(store)
     other: Which = "peer" if which == "client" else "client"
@@ -244,15 +249,15 @@ def test_cas_of_a_rotation_that_are_gone_are_named(cluster: ClusterSpec, store: 
 
 
 def test_the_state_before(cluster: ClusterSpec, store: Store) -> None:
-    """Is the newest that is older than the one in force; saved, it is a state of its own."""
+    """Is the newest older one with other certificates; saved, it is a state of its own."""
     with pytest.raises(Refused, match="holds nothing before the current state"):
         store.former()
-    first, both, new, _ = states(store, cluster)
+    first, both, new, *_ = states(store, cluster)
     back = store.former()
     assert back.issued == ("all certificates (back to generation 0003)",)
     assert (back.rotation, dict(back.leaves)) == (new.rotation, dict(new.leaves))
     store.save(back)
-    assert (store.root / "current").readlink() == Path("generations/0005")
+    assert (store.root / "current").readlink() == Path("generations/0006")
     assert held(store).rotation == new.rotation
     assert store.former().rotation is None
     assert dict(first.leaves) == dict(both.leaves)
@@ -274,13 +279,6 @@ def test_a_state_before_that_somebody_overtook_is_not_saved(cluster: ClusterSpec
     store.save(renewed(rotation.advanced(held(store)), cluster, NOW))
     with pytest.raises(Refused, match="was changed by another run"):
         store.save(back)
-
-
-def test_bundles_of_all_states_are_known(cluster: ClusterSpec, store: Store) -> None:
-    """By them a process is known that has not restarted since."""
-    every = states(store, cluster)
-    assert store.bundles() == tuple((g.ca_bundle, g.peer_ca_bundle) for g in every)
-    assert Store(store.root.parent / "none").bundles() == ()
 
 
 def _save_dying(store: Store, generation: Generation, change: int) -> int:
