@@ -89,6 +89,24 @@ OWN = {
         "os": "debian12 or debian13",
     },
     "lab_down": {"name": "the lab's name"},
+    "certs_issue": {
+        "name": "whose it is: the common name, and etcd's user where auth is on",
+        "kind": "ready-made: apiserver, prometheus or patroni",
+        "usage": "client, server, or both: client,server",
+        "names": "host names and addresses in it, separated by commas",
+        "days": "how long it is valid (default: pki.leaf_days of the inventory)",
+        "out": "write the certificate, its key and the CAs into this folder",
+        "csr": "sign this request (PEM or DER): the key stays with its owner",
+    },
+    "certs_export": {
+        "name": "whose certificate (default: operator, issued at need)",
+        "out": "the folder for the files",
+    },
+    "certs_revoke": {
+        "name": "whose certificates: all of that name that have not ended",
+        "serial": "one certificate by its serial, hex",
+        "crl": "a list made by the owner of the CA, where its key is not here",
+    },
 }
 """What a flag means in one task only."""
 

@@ -188,3 +188,11 @@ def offline(
     with _journaled(journal):
         journal.start(task, cluster.name, dict(arguments))
         yield cluster
+
+
+def addressed(cluster: ClusterSpec, path: Path, ways: Ways) -> ClusterSpec:
+    """Fill in the addresses that only the hosts know; where all are known, none is asked."""
+    if all(node.address for node in cluster.nodes):
+        return cluster
+    with session(path, "read addresses", ways=ways) as opened:
+        return opened.cluster

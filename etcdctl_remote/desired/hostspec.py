@@ -20,6 +20,8 @@ CONFIG_MODE = 0o750
 """Of `paths.config` and all directories in it: keys are read by etcd's group only."""
 BOOTSTRAP_ONLY = frozenset({"initial-cluster", "initial-cluster-state", "initial-cluster-token"})
 """Read only when there is no data; in the digest each scale-out would restart everyone."""
+LISTS = {"client-crl-file": "ca.crl", "peer-crl-file": "peer-ca.crl"}
+"""etcd's flag for a list of revoked certificates, and the file below `pki/current`."""
 
 Pki = Mapping[str, bytes | Secret]
 """File name below `pki/current` → content: ca.crt, server.crt, server.key, peer-ca.crt, …"""
@@ -50,7 +52,7 @@ def host_spec(
     `dropins` is a hash over the operator's own drop-ins, as observed: a change restarts.
     `arch` is the host's: hosts of several kinds may be mixed.
     """
-    everything = flags(cluster, node, membership)
+    everything = flags(cluster, node, membership, pki)
     stamp = digest(cluster, everything, pki, dropins)
     text = render.unit(cluster, node, everything, stamp, environment(cluster.version, arch))
     config, group = cluster.paths.config, cluster.user
@@ -71,7 +73,7 @@ def host_spec(
     return HostSpec(node.name, _dirs(cluster, pki), tuple(files), links, stamp, lasting)
 
 
-def flags(cluster: ClusterSpec, node: NodeSpec, membership: Membership) -> dict[str, str]:
+def flags(cluster: ClusterSpec, node: NodeSpec, membership: Membership, files: Pki) -> dict[str, str]:
     """Return every flag of etcd's command line: the node's settings and the ones we own."""
     pki, ports = f"{cluster.paths.config}/pki/current", cluster.ports
     owned = {
@@ -101,6 +103,9 @@ def flags(cluster: ClusterSpec, node: NodeSpec, membership: Membership) -> dict[
         # https with the server's certificate: http would be open to everyone who can reach it.
         # etcd checks here that a client's address is among its certificate's, if it names any.
         owned["listen-metrics-urls"] = url(node.bind, ports.metrics)
+    # etcd refuses everybody while a list it was told of is missing; the flags alone are in the digest:
+    # what the list says is read at each connection.
+    owned |= {flag: f"{pki}/{name}" for flag, name in LISTS.items() if name in files}
     return dict(node.settings) | owned
 
 

@@ -6,7 +6,7 @@ _PKI = "expected it under `pki`: certificates are made, placed and renewed by th
 _NODES = "expected the members under `nodes`: how they find each other follows from there"
 _NEVER = "expected it to be left out"
 _PROXY = f"{_NEVER}: this tool runs members, not proxies"
-_CRL = f"{_NEVER}: revocation lists are not supported; take a short `pki.leaf_days`"
+_CRL = f"{_NEVER}: `certs.revoke` makes the list, places it and sets this"
 
 _DISCOVERY = (
     "discovery discovery-cacert discovery-cert discovery-dial-timeout discovery-endpoints "

@@ -33,6 +33,9 @@ AVOID: tuple[tuple[str, str, str], ...] = (
 )
 """From, to, what breaks: etcd's changelogs and post-mortems."""
 
+LISTS: dict[str, str] = {"3.5": "3.5.32", "3.6": "3.6.13", "3.7": "3.7.0"}
+"""First patch of each line that refuses what is revoked on its gRPC port, too (GHSA-3wh4-j44w-pg92)."""
+
 
 @cache
 def table() -> dict[str, Any]:
@@ -85,6 +88,19 @@ def advice(version: Version) -> tuple[str, ...]:
     elif version < Version.parse(safe):
         said.append(f"etcd {version} has known security holes; use {safe} or newer")
     return tuple(said)
+
+
+def deaf_to_lists(version: Version) -> str:
+    """Say why this release lets in what is revoked, and what helps; empty if it does not."""
+    first = LISTS.get(version.line)
+    if first is None:
+        best = Version.parse(next(iter(LISTS.values())))
+        return f"etcd {version} ignores lists of revoked certificates, and {version.line} gets no fix: upgrade to {best}"
+    if version < Version.parse(first):
+        return (
+            f"etcd {version} ignores lists of revoked certificates (GHSA-3wh4-j44w-pg92): upgrade to {first}"
+        )
+    return ""
 
 
 def _numbers(line: str) -> tuple[int, ...]:

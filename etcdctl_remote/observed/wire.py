@@ -57,7 +57,7 @@ def shown(host: Host, address: str, port: int, own: Credential | None, path: str
     """
     pem, text, error = b"", "", ""
     try:
-        tunnel = _reached(host, address, port)
+        tunnel = reached(host, address, port)
     except OSError as failure:
         return Served(error=str(failure.strerror or failure) or type(failure).__name__), ""
     try:
@@ -82,7 +82,7 @@ def shown(host: Host, address: str, port: int, own: Credential | None, path: str
     return Served(pem, not error, error), text
 
 
-def _reached(host: Host, address: str, port: int) -> Tunnel:
+def reached(host: Host, address: str, port: int) -> Tunnel:
     """Connect from the host: through its sshd, or where that forbids it by a program there."""
     try:
         return host.dial(address, port, DIAL_SECONDS)

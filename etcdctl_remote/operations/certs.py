@@ -19,25 +19,43 @@ if TYPE_CHECKING:
 _STATES = {
     "trust-both": "members are to trust the old one and the new one (1 of 3)",
     "new-leaves": "the new one signs, the old one is still trusted (2 of 3)",
+    "trust-new": "only the new one is to be trusted (3 of 3)",
 }
 
 
 def certs(
-    session: Session, within: timedelta | None = None, applications: Iterable[tuple[str, Leaf]] = ()
+    session: Session, within: timedelta | None = None, applications: Iterable[tuple[str, Leaf]] | None = None
 ) -> Report:
     """Look at every place at once, and judge. Hosts that cannot be reached are in it, with the reason.
 
     `within`: what counts as expiring; None: when a third of a life is left. `applications`: what was
-    issued to others than the cluster, by name.
+    issued to others than the cluster, by name; None: what the register says they use.
     """
-    sight, damaged = _sight(session, within, tuple(applications))
+    used, lost = (tuple(applications), "") if applications is not None else _applications(session)
+    sight, damaged = _sight(session, within, used)
     rows = judge(sight)
     if any(fault.verdict is Verdict.DIFFERS_FROM_DISK for row in rows for fault in row.faults):
         # Somebody may have rotated just then: disk and wire are not read in the same moment.
         sight, damaged = _sight(session, within, sight.applications)
         rows = judge(sight)
-    notes = _notes(sight, damaged)
-    return Report(session.cluster.name, sight.now, rows, notes, sight.unreachable, damaged)
+    notes = (*_notes(sight, damaged), *((f"the register cannot be read: {lost}",) if lost else ()))
+    return Report(session.cluster.name, sight.now, rows, notes, sight.unreachable, damaged or lost)
+
+
+def _applications(session: Session) -> tuple[tuple[tuple[str, Leaf], ...], str]:
+    """Read what applications use: the newest of each name that was not revoked; and why it can't be read."""
+    from ..pki.issued import in_use
+    from ..pki.store import Store
+
+    try:
+        return in_use(Store.beside(session.cluster).root, _revoked(session)), ""
+    except Problem as problem:
+        return (), f"{problem.message}: {problem.hint}" if problem.hint else problem.message
+
+
+def _revoked(session: Session) -> frozenset[str]:
+    held, _ = _held(session)
+    return held.revocations.serials if held else frozenset()
 
 
 def _sight(

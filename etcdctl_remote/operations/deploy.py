@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +25,14 @@ from .wish import Wish, formed
 
 def deploy(session: Session, consent: Consent) -> Plan:
     """Deploy, and return the plan that was carried out (or would be, in a dry run)."""
-    cluster = resolved(session.cluster)
-    generation = session.prepare()
-    want = Wish(cluster, generation, {})
+    return carried_out(session, consent, Wish(resolved(session.cluster), session.prepare(), {}), plan)
+
+
+def carried_out(
+    session: Session, consent: Consent, want: Wish, plan: Callable[[Wish, ClusterState], Plan]
+) -> Plan:
+    """Bring the hosts to `want` by what `plan` plans, and prove that nothing is left to do."""
+    cluster, generation = want.cluster, want.generation
     now = seen(want, session)
     refuse_unsafe(want, now)
     want = replace(want, archives=_archives(session, want, now, consent.dry_run))

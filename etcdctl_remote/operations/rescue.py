@@ -50,6 +50,9 @@ def replace_at_once(session: Session, consent: Consent, held: Generation, confir
     if left:
         steps = {step.host: str(step) for stage in left.stages for step in stage.steps}
         raise Failed("the CA was replaced, but not everything is as wanted", "run it again", steps)
+    done = session.held()
+    if done and done.rotation and not now.unreachable:
+        session.save(rotation.advanced(done))
     return todo
 
 

@@ -24,14 +24,17 @@ from .fitting import refuse_misfit
 from .proof import prove, refuse_silent
 from .refusals import refuse_unsafe
 from .rescue import replace_at_once
-from .rotate_certs import kept, left_behind, seen_with_bundles
+from .rotate_certs import cut_off, kept, seen_with_bundles
 from .session import Session, resolved
 from .wish import Wish
 
 Pause = Literal["", "before-leaves", "before-drop"]
-TITLES = {State.TRUST_BOTH: "trust both", State.NEW_LEAVES: "leaves from the new", None: "trust the new only"}
-"""By the state that is written in the store; none is written when all is done."""
-PAUSES: dict[State | None, Pause] = {State.TRUST_BOTH: "before-leaves", State.NEW_LEAVES: "before-drop"}
+TITLES = {
+    State.TRUST_BOTH: "trust both",
+    State.NEW_LEAVES: "leaves from the new",
+    State.TRUST_NEW: "trust the new only",
+}
+PAUSES: dict[State, Pause] = {State.TRUST_BOTH: "before-leaves", State.NEW_LEAVES: "before-drop"}
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,11 @@ def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
     _refuse_which(cluster, held, task.which)
     if rotation.expired(held.authorities, clock):
         return replace_at_once(session, consent, held, task.confirm)
-    now = seen_with_bundles(Wish(cluster, session.prepare(replacing=True), {}), session)
-    states = course(session, held, task.which, now, clock)
+    present = Wish(cluster, session.prepare(replacing=True), {})
+    now = seen_with_bundles(present, session)
+    if cut_off(present, now):
+        return replace_at_once(session, consent, held, task.confirm)
+    states = course(session, held, task.which, clock)
     _refuse_unready(Wish(cluster, states[0], {}), now)
     todo = whole(cluster, states, now)
     if (todo and not consent.given(todo)) or consent.dry_run:
@@ -60,11 +66,17 @@ def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
     for number, state in enumerate(states):
         generation = state if number == 0 else _next(session, clock)
         _bring(session, Wish(cluster, generation, {}))
-        place = generation.rotation.state if generation.rotation else None
-        if task.pause and PAUSES.get(place) == task.pause:
-            session.ways.tell(f"paused after {TITLES[place]!r}: `rotate-certs --ca` goes on")
-            break
+        if task.pause and PAUSES.get(_state(generation)) == task.pause:
+            session.ways.tell(f"paused after {TITLES[_state(generation)]!r}: `rotate-certs --ca` goes on")
+            return todo
+    session.save(rotation.advanced(kept(session)))
     return todo
+
+
+def _state(generation: Generation) -> State:
+    if generation.rotation is None:
+        raise ValueError("no CA is being replaced")
+    return generation.rotation.state
 
 
 def _refuse_which(cluster: ClusterSpec, held: Generation, which: Collection[Which]) -> None:
@@ -92,17 +104,15 @@ def _refuse_unready(want: Wish, now: ClusterState) -> None:
 
 
 def course(
-    session: Session, held: Generation, which: Collection[Which], now: ClusterState, clock: datetime
+    session: Session, held: Generation, which: Collection[Which], clock: datetime
 ) -> tuple[Generation, ...]:
-    """List the states from here to the end. Members that a former run left behind come first, alone."""
+    """List the states from here to the end."""
     cluster = session.cluster
     current = session.prepare(replacing=True)
     if held.rotation is None:
-        if left_behind(Wish(cluster, current, {}, session.store().bundles()), now):
-            return (current,)
         current = rotation.trust_both(current, cluster, clock, which)
     states = [current]
-    while states[-1].rotation:
+    while _state(states[-1]) is not State.TRUST_NEW:
         states.append(renewed(rotation.advanced(replace(states[-1], issued=())), cluster, clock))
     return tuple(states)
 
@@ -117,7 +127,7 @@ def whole(cluster: ClusterSpec, states: tuple[Generation, ...], now: ClusterStat
     stages, count = [], len(TITLES)
     for state in states:
         want = Wish(cluster, state, {})
-        title = TITLES[state.rotation.state if state.rotation else None]
+        title = TITLES[_state(state)]
         number = list(TITLES.values()).index(title) + 1
         for stage in _plan(want, now).stages:
             stages.append(replace(stage, title=f"State {number} of {count}, {title}: {stage.title}"))
@@ -142,10 +152,10 @@ def notes(states: tuple[Generation, ...]) -> Iterator[str]:
     first = states[0]
     for state in states:
         yield from state.issued
-    if first.rotation is None:
+    if _state(first) is State.TRUST_NEW:
         return
     for old in rotation.old_cas(first):
-        if first.rotation.state is State.TRUST_BOTH:
+        if _state(first) is State.TRUST_BOTH:
             yield (
                 f"clients have to trust the new CA beside {old.common_name!r} before the leaves change "
                 "(`certs.export` writes the bundle of both; --pause-before-leaves waits for you)"

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from ..errors import Failed, Refused, UsageError, none_reached
 from ..observed.state import ClusterState, HostState
 from ..pki import rotation
-from ..pki.generation import Due, Generation
+from ..pki.generation import Due, Generation, State
 from ..pki.store import BACK
 from ..plan import gates
 from ..plan.step import Plan, Stage
@@ -43,9 +43,9 @@ def rotate_certs(
     if rotation.expired(held.authorities, clock) and not back:
         return replace_at_once(session, consent, held, confirm)
     generation = session.store().former() if back else session.prepare(due)
-    want = Wish(cluster, generation, {}, session.store().bundles())
+    want = Wish(cluster, generation, {})
     now = seen_with_bundles(want, session)
-    if not now.has_quorum and left_behind(want, now) and generation.rotation is None:
+    if cut_off(want, now):
         return replace_at_once(session, consent, held, confirm)
     restarts = back and bool(left_behind(want, now))
     todo = converge.plan(want, now) if restarts else plan(want, now, clock)
@@ -91,31 +91,28 @@ def seen_with_bundles(want: Wish, session: Session) -> ClusterState:
     return settled(lambda: session.observe(asked), len(want.cluster.nodes))
 
 
+def cut_off(want: Wish, now: ClusterState) -> bool:
+    """Whether the new CA is all that is to be trusted, nobody serves, and somebody runs with another one.
+
+    So it is after a rescue that was cut off: members that trust different CAs never find each other.
+    """
+    under_way = want.generation.rotation
+    last = under_way is not None and under_way.state is State.TRUST_NEW
+    return last and not now.has_quorum and bool(left_behind(want, now))
+
+
 def left_behind(want: Wish, now: ClusterState) -> tuple[str, ...]:
     """Name the members that run with other CA bundles than are wanted: they would have to restart.
 
-    What lies on the disk may be right already: what its process started with says its digest.
+    While a CA is replaced that is everybody who was started with something else than is wanted now.
     """
     return tuple(
         name
         for name, host in now.hosts.items()
         if host.unit.running
-        and host.unit.digest != _digest(want, host, want.generation)
-        and (leaves.other_bundle(want, name, host) or _of_the_past(want, host))
+        and host.unit.digest != want.spec(want.cluster.node(name), host, formed=True).digest
+        and (want.generation.rotation is not None or leaves.other_bundle(want, name, host))
     )
-
-
-def _of_the_past(want: Wish, host: HostState) -> bool:
-    """Whether the process started with the CA bundles of an earlier state, all else as it is wanted."""
-    states = (
-        replace(want.generation, ca_bundle=client, peer_ca_bundle=peer)
-        for client, peer in dict.fromkeys(want.past)
-    )
-    return any(host.unit.digest == _digest(want, host, state) for state in states)
-
-
-def _digest(want: Wish, host: HostState, state: Generation) -> str:
-    return replace(want, generation=state).spec(want.cluster.node(host.node), host, formed=True).digest
 
 
 def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
@@ -123,8 +120,8 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     refuse_strange(want, now)
     if behind := left_behind(want, now):
         raise Refused(
-            f"{', '.join(behind)} trusts other CAs than this store: a replacement of the CA is under way",
-            "`rotate-certs --ca` finishes it; it renews the leaves as well",
+            f"{', '.join(behind)}: not restarted yet with the CAs of this store: a replacement is under way",
+            "`rotate-certs --ca` finishes it, and renews the leaves as well",
         )
     specs = {name: want.spec(want.cluster.node(name), host, formed=True) for name, host in now.hosts.items()}
     found = {name: leaves.writing(want, spec, now.hosts[name]) for name, spec in specs.items()}

@@ -11,7 +11,7 @@ from ..desired.identity import Marker, cluster_id, member_id
 from ..desired.model import ClusterSpec, NodeSpec
 from ..desired.spec import HostSpec
 from ..observed.state import ClusterState, HostState, PathState, UnitState
-from ..pki.generation import Bundles, Generation
+from ..pki.generation import Generation
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,6 @@ class Wish:
     generation: Generation
     archives: Mapping[str, Archive]
     """The release archive by architecture; only where a host lacks it."""
-    past: tuple[Bundles, ...] = ()
-    """CA bundles of earlier states: whoever has not restarted since is known by them."""
 
     def spec(self, node: NodeSpec, now: HostState, *, formed: bool) -> HostSpec:
         """Say what the host should look like: before the cluster exists, or from then on."""

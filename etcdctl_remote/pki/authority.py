@@ -9,7 +9,7 @@ from functools import cached_property
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..errors import Refused, UsageError
@@ -19,7 +19,7 @@ from .profiles import KeyType, Profile, Usage
 from .sealed import Sealed
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
 BACKDATE = timedelta(minutes=5)
 """How far a node's clock may lag behind the laptop's before a new certificate is refused there."""
@@ -99,6 +99,10 @@ class Authority:
         for extension, critical in self._leaf_extensions(profile, key):
             builder = builder.add_extension(extension, critical)
         return _pem(builder.sign(self._signer, _digest(self._signer))) + self.intermediates
+
+    def sign_list(self, builder: x509.CertificateRevocationListBuilder) -> x509.CertificateRevocationList:
+        """Sign a list of revoked certificates."""
+        return builder.sign(self._signer, _digest(self._signer))
 
     def _leaf_extensions(self, profile: Profile, key: PublicKey) -> list[tuple[x509.ExtensionType, bool]]:
         return [

@@ -16,6 +16,7 @@ from ..errors import Refused
 from ..secret import Secret
 from . import trust
 from .authority import Authority, Credential
+from .crl import Revocations
 from .csr import Request
 from .inspect import Leaf, read_leaf, why_renew
 from .profiles import Kind, Profile, node_profiles, split_names
@@ -23,9 +24,6 @@ from .standin import StandIns
 
 Slot = tuple[str, Kind]
 """A node's name, and which of its leaves."""
-
-Bundles = tuple[bytes, bytes]
-"""Whom clients and servers trust, and whom peers do: PEM."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +64,20 @@ EXPIRED = Due()
 
 
 class State(enum.StrEnum):
-    """How far a replacement of CAs has come; the last state, to trust the new ones only, is the end of it."""
+    """How far a replacement of CAs has come. The last one ends when it is proven, not when it is begun."""
 
     TRUST_BOTH = "trust-both"
     NEW_LEAVES = "new-leaves"
+    TRUST_NEW = "trust-new"
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """CAs that are being replaced: all members trust the old and the new ones meanwhile."""
+    """CAs that are being replaced."""
 
     state: State
     other: Authorities
-    """In `TRUST_BOTH` those that will sign, in `NEW_LEAVES` those that did."""
+    """In `TRUST_BOTH` those that will sign, from then on those that did."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +112,7 @@ class Generation:
     rotation: Rotation | None = None
     formed: Formed | None = None
     """The cluster of this token, if it was ever seen serving."""
+    revocations: Revocations = field(default_factory=Revocations)
     seen: tuple[str, ...] = ()
     """What the store held when this was read; `save` refuses if it holds something else by then."""
     pending: Mapping[Slot, Request] = field(default_factory=dict)
@@ -145,6 +145,7 @@ class Generation:
         files: dict[str, bytes | Secret] = {
             "ca.crt": self.ca_bundle,
             "peer-ca.crt": self.peer_ca_bundle,
+            **self.revocations.files,
         }
         for kind in Kind:
             credential = self.credential(node, kind)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..secret import Secret
-from . import chain
+from . import chain, crl
 from .authority import Authority, Credential, plain_name
-from .generation import Authorities, Bundles, Formed, Generation, Rotation, Slot, State, adopt
+from .generation import Authorities, Formed, Generation, Rotation, Slot, State, adopt
 from .inspect import Leaf, is_ca, key_matches, read_leaf
 from .profiles import Kind
 from .sealed import Opener, Sealed
@@ -25,7 +25,7 @@ from .sealed import Opener, Sealed
 FORMAT = 1
 META = "generation.json"
 FORMED = "cluster.json"
-RESERVED = frozenset({META, "ca.crt", "peer-ca.crt"})
+RESERVED = frozenset({META, "ca.crt", "peer-ca.crt", *crl.FILES.values()})
 """What lies in a generation beside the nodes' directories."""
 
 _RESTORE = "put the file back from a backup of this directory"
@@ -63,20 +63,21 @@ def _load(root: Path, opener: Opener) -> Generation | None:
 
 
 def former(root: Path, opener: Opener) -> tuple[str, Generation] | None:
-    """Read the newest generation older than the one in force, and its name; None if there is none."""
+    """Read the newest older generation with other certificates than the one in force, and its name."""
     directory = current(root)
-    before = [name for name in numbered(root / "generations") if directory and name < directory.name]
-    if not before:
+    if directory is None:
         return None
-    found = _generation(root, root / "generations" / before[-1], opener)
-    return before[-1], replace(found, seen=seen(root))
+    held = _generation(root, directory, opener)
+    for name in reversed(numbered(root / "generations")):
+        if int(name) < int(directory.name):
+            found = _generation(root, root / "generations" / name, opener)
+            if _content(found) != _content(held):
+                return name, replace(found, seen=seen(root))
+    return None
 
 
-def bundles(root: Path) -> tuple[Bundles, ...]:
-    """Read the CA bundles of all generations on the disk, oldest first."""
-    folders = [root / "generations" / name for name in numbered(root / "generations")]
-    pairs = [(_read(folder / "ca.crt"), _read(folder / "peer-ca.crt")) for folder in folders]
-    return tuple((client, peer) for client, peer in pairs if client is not None and peer is not None)
+def _content(generation: Generation) -> tuple[object, ...]:
+    return generation.token, generation.ca_bundle, generation.peer_ca_bundle, generation.credentials
 
 
 def seen(root: Path) -> tuple[str, ...]:
@@ -128,6 +129,7 @@ class Meta:
     """The directory under `ca/` that signs new leaves."""
     rotation: tuple[State, str] | None = None
     """How far a replacement of the CAs has come, and the directory of the other ones."""
+    revoked: object = ()
 
 
 def _meta(path: Path) -> Meta:
@@ -143,7 +145,7 @@ def _meta(path: Path) -> Meta:
             f"{path} has format {version}; this release knows {FORMAT}",
             "use the release of etcdctl-remote that wrote it, or a newer one",
         )
-    return Meta(str(token), str(signs), rotation)
+    return Meta(str(token), str(signs), rotation, data.get("revoked", []))
 
 
 def _generation(root: Path, directory: Path, opener: Opener) -> Generation:
@@ -163,6 +165,7 @@ def _generation(root: Path, directory: Path, opener: Opener) -> Generation:
         leaves={slot: leaf for slot, (_, leaf) in held.items()},
         rotation=rotation,
         formed=_formed(formed_at(root, meta.token) / FORMED),
+        revocations=crl.read(directory, meta.revoked),
     )
 
 

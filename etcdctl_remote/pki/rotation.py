@@ -35,7 +35,7 @@ def trust_both(
 
 
 def advanced(held: Generation) -> Generation:
-    """Return the state after this one; ValueError where no CA is being replaced.
+    """Return the state after this one, none after the last; ValueError where no CA is being replaced.
 
     The leaves of the new CAs are issued by `generation.renewed`, as those of any changed issuer.
     """
@@ -49,8 +49,14 @@ def advanced(held: Generation) -> Generation:
             rotation=Rotation(State.NEW_LEAVES, held.authorities),
             issued=(*held.issued, *(f"{_named(ca)} (signs from now on)" for ca in new_cas(held))),
         )
+    if held.rotation.state is State.TRUST_NEW:
+        return replace(held, rotation=None, issued=(*held.issued, "the replacement of the CA is done"))
     lines = [f"{_named(ca)} (no longer trusted)" for ca in old_cas(held)]
-    return replace(_trusting(held, held.authorities), rotation=None, issued=(*held.issued, *lines))
+    return replace(
+        _trusting(held, held.authorities),
+        rotation=Rotation(State.TRUST_NEW, held.rotation.other),
+        issued=(*held.issued, *lines),
+    )
 
 
 def at_once(held: Generation, cluster: ClusterSpec, now: datetime) -> Generation:
@@ -65,7 +71,12 @@ def at_once(held: Generation, cluster: ClusterSpec, now: datetime) -> Generation
     lines = [
         f"{_named(ca)} (new, at once: its predecessor has expired)" for ca in _new(held.authorities, coming)
     ]
-    return replace(_trusting(held, coming), authorities=coming, rotation=None, issued=(*held.issued, *lines))
+    return replace(
+        _trusting(held, coming),
+        authorities=coming,
+        rotation=Rotation(State.TRUST_NEW, held.authorities),
+        issued=(*held.issued, *lines),
+    )
 
 
 def expired(authorities: Authorities, now: datetime) -> frozenset[Which]:

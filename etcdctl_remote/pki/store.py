@@ -3,9 +3,11 @@
     ca/0001/           ca.crt ca.key, and peer-ca.crt peer-ca.key if peers have their own;
                        ca.key.age instead where keys are sealed, ca.external where they are elsewhere
     generations/0003/  generation.json ca.crt peer-ca.crt, and a directory for each node
-                       with server, peer and etcdctl, .crt and .key
+                       with server, peer and etcdctl, .crt and .key;
+                       ca.crl, peer-ca.crl once something is revoked
     pending/           keys of requests that somebody else signs, until he has
     formed/TOKEN/      cluster.json: the cluster of this token was seen serving
+    issued/0001/       a certificate of an application: issued.json NAME.crt, and NAME.key if it was made here
     current            → generations/0003
     .lock
 
@@ -26,14 +28,13 @@ from pathlib import Path
 from ..desired.model import ClusterSpec
 from ..errors import Failed, Refused, UsageError
 from ..secret import Secret
-from . import external, reading
+from . import external, issued, reading
 from .authority import Authority, Credential
 from .csr import Request
 from .disk import PARTIAL, Disk, exclusive
 from .generation import (
     EXPIRED,
     Authorities,
-    Bundles,
     Due,
     Formed,
     Generation,
@@ -106,11 +107,14 @@ class Store:
                 f"generation {name} is of a cluster that was destroyed since: its token is another",
                 "there is nothing to go back to",
             )
-        return replace(former, issued=(f"{BACK} {name})",))
-
-    def bundles(self) -> tuple[Bundles, ...]:
-        """List the CA bundles of all states that are kept, oldest first."""
-        return reading.bundles(self.root)
+        revoked = held.revocations.serials & {leaf.serial for leaf in former.leaves.values()}
+        if revoked:
+            raise Refused(
+                f"generation {name} has certificates that were revoked since: {', '.join(sorted(revoked))}",
+                "there is nothing to go back to; `rotate-certs --force` issues anew",
+            )
+        # Members refuse everybody without the list they were started with.
+        return replace(former, revocations=held.revocations, issued=(f"{BACK} {name})",))
 
     def signed(self, generation: Generation, cluster: ClusterSpec, now: datetime) -> Generation:
         """Have really signed what only was stood in for: by keys that are opened now, or elsewhere.
@@ -175,6 +179,12 @@ class Store:
                 self.disk.directory(place.parent)
                 self.disk.tree(place, {reading.FORMED: json.dumps(content, indent=1).encode() + b"\n"})
 
+    def enrol(self, files: Mapping[str, bytes]) -> str:
+        """Add a certificate to the register, durably; return its number. See `issued.entry_files`."""
+        with self._writing(), exclusive(self.root / ".lock"):
+            self._sweep()
+            return self._add(issued.FOLDER, dict(files))
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
@@ -195,7 +205,7 @@ class Store:
                     "run again: it starts from the certificates that are there now",
                 )
             self._sweep()
-            meta = {
+            meta: dict[str, object] = {
                 "format": reading.FORMAT,
                 "token": generation.token,
                 "signs": self._authorities(generation.authorities),
@@ -203,6 +213,8 @@ class Store:
             if generation.rotation:
                 other = self._authorities(generation.rotation.other)
                 meta |= {"rotation": {"state": generation.rotation.state, "other": other}}
+            if generation.revocations.entries:
+                meta["revoked"] = generation.revocations.document()
             files[reading.META] = json.dumps(meta, indent=1).encode() + b"\n"
             name = self._add("generations", files)
             self._point(name)
@@ -260,13 +272,14 @@ class Store:
 
     def _sweep(self) -> None:
         """Remove what an interrupted run left half done."""
-        for folder in (self.root / "ca", self.root / "generations", self.root / "formed"):
+        for folder in (self.root / name for name in ("ca", "generations", "formed", issued.FOLDER)):
             for leftover in folder.glob(f"{PARTIAL}*"):
                 self.disk.remove(leftover)
 
 
 def _files(generation: Generation) -> dict[str, bytes]:
     files = {"ca.crt": generation.ca_bundle, "peer-ca.crt": generation.peer_ca_bundle}
+    files |= generation.revocations.files
     for (node, kind), credential in generation.credentials.items():
         _refuse_path(node)
         files[f"{node}/{kind.stem}.crt"] = credential.certificate_pem

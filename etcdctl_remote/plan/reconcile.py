@@ -86,7 +86,7 @@ def _file_diff(want: FileSpec, now: PathState | None) -> str:
         return f"{want.path}: {rights} (private key, not shown)"
     if now is not None and now.sha256 == want.sha256:
         return f"{want.path}: {now.mode:04o} {now.owner}:{now.group} → {rights}"
-    if want.path.endswith(".crt"):
+    if want.path.endswith((".crt", ".crl")):
         return f"{want.path}: {rights} sha256 {want.sha256[:16]}"
     before = (now.text or "").splitlines() if now else []
     after = want.data.decode("utf-8", "replace").splitlines()

@@ -26,7 +26,7 @@ from etcdctl_remote.running import consent_on
 from etcdctl_remote.tasks import lab_up, namespace
 from tests.unit.operations.here import Canned, session
 
-CHANGING = {"deploy", "start", "stop", "destroy"}
+CHANGING = {"deploy", "start", "stop", "destroy", "certs.revoke"}
 PRINTING = {"check", "plan", "health", "status", "logs", "audit", "init", "lab.up", "lab.list", "lab.down"}
 
 
@@ -47,7 +47,7 @@ def flags(name: str) -> dict[str, Argument]:
 
 def test_the_command_surface() -> None:
     """What the README promises is there."""
-    assert CHANGING | PRINTING | {"etcdctl"} <= set(TASKS)
+    assert CHANGING | PRINTING | {"etcdctl", "certs.issue", "certs.export"} <= set(TASKS)
 
 
 @EVERY

@@ -26,6 +26,7 @@ SAMPLES = {
     "feature-gates": "CompactHashCheck=true",
     "log-output": "default",
 }
+LISTED = {"ca.crl": b"", "peer-ca.crl": b""}
 UNDOCUMENTED = {"config-file", "version"}
 """Shown in the head of the help text, not in its list."""
 FORGOTTEN_BY_HELP = {
@@ -104,7 +105,7 @@ def test_the_program_takes_our_whole_command_line(version: str, etcd: Etcd) -> N
     """A node's flags get as far as reading the certificates, which are not there."""
     cluster = wish(version=version, extra="ports: {metrics: 2381}\n")
     node = cluster.nodes[0]
-    line = flags(cluster, node, Membership("token", "new")) | {
+    line = flags(cluster, node, Membership("token", "new"), LISTED) | {
         "listen-client-urls": "https://127.0.0.1:0",
         "listen-peer-urls": "https://127.0.0.1:0",
         "data-dir": "data",
@@ -119,7 +120,7 @@ def test_the_program_takes_our_whole_command_line(version: str, etcd: Etcd) -> N
 def test_the_owned_flags_are_really_owned(version: str) -> None:
     """Everything we set on the command line is either a setting of the operator's or refused as ours."""
     cluster = wish(version=version, extra="ports: {metrics: 2381}\npaths: {wal: /wal}\n")
-    line = flags(cluster, cluster.nodes[0], Membership("token", "new"))
+    line = flags(cluster, cluster.nodes[0], Membership("token", "new"), LISTED)
     ours = set(line) - set(cluster.nodes[0].settings)
     assert ours <= set(OWNED)
     assert set(line) <= set(settings.known(cluster.version))

@@ -15,7 +15,10 @@ from etcdctl_remote.observed.certificates import NodeCertificates
 from etcdctl_remote.observed.state import Served, Wire
 from etcdctl_remote.observed.verdicts import Report, Verdict
 from etcdctl_remote.operations.certs import certs
+from etcdctl_remote.operations.certs_issue import issue
 from etcdctl_remote.operations.session import Session
+from etcdctl_remote.pki.applications import Asked
+from etcdctl_remote.pki.crl import Revoked, revoke
 from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.pki.rotation import advanced, trust_both
 from etcdctl_remote.pki.store import Store
@@ -140,3 +143,34 @@ def test_it_only_reads(folder: Path) -> None:
     for host in found.fleet.hosts.values():
         assert isinstance(host, Closed)
         assert [asked.writes for asked in host.asked] == [False]
+
+
+def test_what_applications_use_is_in_the_list(folder: Path) -> None:
+    """The newest of each name, but for what is revoked; a damaged register hides nothing else, and is told."""
+    stored(folder)
+    found = opened(folder)
+    store = Store.beside(found.cluster)
+    made = {
+        name: [issue(found.cluster, Asked(name), datetime.now(UTC)).certificate.leaf for _ in range(2)]
+        for name in ("app", "gone")
+    }
+    held = store.load()
+    assert held is not None
+    entries = [Revoked(leaf.serial, "gone", datetime.now(UTC), None, ("client",)) for leaf in made["gone"]]
+    lists = revoke(
+        held.revocations,
+        entries,
+        {"client": held.authorities.client, "peer": held.authorities.peer},
+        datetime.now(UTC),
+    )
+    store.save(replace(held, revocations=lists, issued=("revoked",)))
+    report = certs(found)
+    listed = [row for row in report.rows if row.role == "application"]
+    assert [(row.node, row.leaf and row.leaf.serial) for row in listed] == [("app", made["app"][1].serial)]
+    assert not report.damaged
+
+    (store.root / "issued" / "0001" / "issued.json").write_text("{")
+    damaged = certs(found)
+    assert len(damaged.rows) == len(report.rows) - 1
+    assert "0001/issued.json is damaged" in damaged.damaged
+    assert any("the register cannot be read" in note for note in damaged.notes)

@@ -238,7 +238,7 @@ class World:
     @staticmethod
     def _write(machine: Machine, files: Sequence[FileSpec]) -> None:
         for file in files:
-            text = None if file.secret else file.data.decode()
+            text = None if file.secret else file.data.decode("utf-8", "replace")
             machine.paths[file.path] = PathState("file", file.mode, file.owner, file.group, file.sha256, text)
 
     # -- what an observation sees --------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,10 @@ import pytest
 
 from etcdctl_remote.desired.model import ClusterSpec, NodeSpec, PkiSpec, Version
 from etcdctl_remote.errors import Refused
+from etcdctl_remote.operations.certs_issue import issue
+from etcdctl_remote.pki.applications import Asked
 from etcdctl_remote.pki.disk import Disk
+from etcdctl_remote.pki.issued import entry_files, issued
 from etcdctl_remote.pki.store import Store
 
 from .stores import NOW
@@ -156,3 +160,40 @@ def test_while_one_writes_the_other_is_told(cluster: ClusterSpec) -> None:
     Store(store.root, Disk(intrude)).save(store.prepare(wish, NOW))
     assert len(seen) > 20
     assert all("another process is changing these certificates" in message for message in seen)
+
+
+def _enrol_dying(store: Store, files: Mapping[str, bytes], change: int) -> int:
+    """Enter a certificate in a process of its own that kills itself; its wait status."""
+    count = itertools.count()
+
+    def die(_: str) -> None:
+        if next(count) == change:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            Store(store.root, Disk(die)).enrol(files)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+
+def test_an_entry_in_the_register_is_whole_or_not_there(cluster: ClusterSpec) -> None:
+    """Killed anywhere, the register is read, the store is as it was, and the next entry gets its number."""
+    store = Store.beside(cluster)
+    store.save(store.prepare(cluster, NOW))
+    held, made = store.load(), issue(cluster, Asked("app"), NOW).certificate
+    for change in itertools.count():
+        before = len(issued(store.root))
+        status = _enrol_dying(store, entry_files(made), change)
+        after = issued(store.root)
+        assert len(after) - before in (0, 1), change
+        assert {one.leaf.serial for one in after} == {made.leaf.serial}
+        assert store.load() == held
+        if not os.WIFSIGNALED(status):
+            break
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert change > 5
+    assert not list(store.root.rglob(".partial-*"))

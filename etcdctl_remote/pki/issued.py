@@ -1,0 +1,161 @@
+"""The register: every certificate that was issued to an application.
+
+    issued/0001/       issued.json NAME.crt, and NAME.key if the key was made here
+
+An entry is written once and never changed; whether it is revoked stands in the generation.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ..errors import UsageError
+from ..secret import Secret
+from . import reading
+from .applications import KINDS, NAME
+from .authority import Authority, Credential
+from .inspect import Leaf, read_leaf
+
+FORMAT = 1
+FOLDER = "issued"
+META = "issued.json"
+
+_RESTORE = "put the file back from a backup of this directory"
+
+
+@dataclass(frozen=True)
+class Issued:
+    """One certificate that an application holds."""
+
+    number: str
+    """The directory under `issued/`; empty until it is entered."""
+    name: str
+    kind: str
+    authority: str
+    """The directory under `ca/` that signed it."""
+    certificate_pem: bytes
+    key_pem: Secret | None
+    """None: the key never left its owner."""
+    leaf: Leaf
+
+    @property
+    def credential(self) -> Credential | None:
+        """What one dials with; None without the key."""
+        return None if self.key_pem is None else Credential(self.certificate_pem, self.key_pem)
+
+    def valid(self, now: datetime) -> bool:
+        """Whether it has not expired."""
+        return now < self.leaf.not_after
+
+
+def issued(root: Path) -> tuple[Issued, ...]:
+    """Read the register of a store, oldest first; UsageError names what is damaged."""
+    try:
+        return tuple(_entry(root / FOLDER / number) for number in reading.numbered(root / FOLDER))
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or root} cannot be read: {error.strerror}",
+            "put it back from a backup, or give it to yourself with chown",
+        ) from error
+
+
+def entry_files(one: Issued) -> Mapping[str, bytes]:
+    """The files of an entry, by name."""
+    leaf = one.leaf
+    about = {
+        "format": FORMAT,
+        "name": one.name,
+        "kind": one.kind,
+        "usages": list(leaf.usages),
+        "serial": leaf.serial,
+        "fingerprint": leaf.fingerprint,
+        "issuer": leaf.issuer,
+        "authority": one.authority,
+        "not_before": leaf.not_before.isoformat(),
+        "not_after": leaf.not_after.isoformat(),
+    }
+    files = {META: json.dumps(about, indent=1).encode() + b"\n", f"{one.name}.crt": one.certificate_pem}
+    return files if one.key_pem is None else files | {f"{one.name}.key": one.key_pem.reveal}
+
+
+def in_use(root: Path, revoked: Collection[str]) -> tuple[tuple[str, Leaf], ...]:
+    """By name, what applications use as far as we know: the newest of each that was not revoked."""
+    newest = {one.name: one.leaf for one in issued(root) if one.leaf.serial not in revoked}
+    return tuple(sorted(newest.items()))
+
+
+def named(found: Iterable[Issued], name: str) -> tuple[Issued, ...]:
+    """All certificates that were issued under a name, oldest first."""
+    return tuple(one for one in found if one.name == name)
+
+
+def usable(
+    found: Iterable[Issued], name: str, revoked: Collection[str], bundle: bytes, now: datetime
+) -> Issued | None:
+    """The newest client certificate of a name that members accept: not ended, not revoked, of a trusted CA."""
+    good = [
+        one
+        for one in named(found, name)
+        if one.valid(now)
+        and one.leaf.serial not in revoked
+        and "client" in one.leaf.usages
+        and _trusted(one, bundle)
+    ]
+    return good[-1] if good else None
+
+
+def _trusted(one: Issued, bundle: bytes) -> bool:
+    authorities = x509.load_pem_x509_certificates(bundle)
+    return any(
+        Authority(ca.public_bytes(Encoding.PEM), None).signed(one.leaf.certificate) for ca in authorities
+    )
+
+
+def _entry(folder: Path) -> Issued:
+    meta = folder / META
+    try:
+        about = json.loads(meta.read_bytes())
+        name, kind, authority = str(about["name"]), str(about["kind"]), str(about["authority"])
+        version, serial = about["format"], str(about["serial"])
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name")
+    except FileNotFoundError as error:
+        raise UsageError(f"{meta} is missing: a store copied in part?", _RESTORE) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{meta} is damaged: {error!r}", _RESTORE) from error
+    if version != FORMAT or kind not in KINDS:
+        raise UsageError(
+            f"{meta} has format {version} and kind {kind!r}, which this release does not know",
+            "use the release of etcdctl-remote that wrote it, or a newer one",
+        )
+    path, key = folder / f"{name}.crt", _key(folder / f"{name}.key")
+    try:
+        pem = path.read_bytes()
+        leaf = read_leaf(pem, key)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path} is missing: a store copied in part?", _RESTORE) from error
+    except ValueError as error:
+        raise UsageError(f"{path} or its key cannot be read: {error}", _RESTORE) from error
+    if leaf.serial != serial or leaf.key_matches is False:
+        raise UsageError(f"{path}, {META} and the key do not belong together", _RESTORE)
+    return Issued(folder.name, name, kind, authority, pem, key, leaf)
+
+
+def _key(path: Path) -> Secret | None:
+    """Read a key that only its owner may; None where it never was here."""
+    try:
+        mode = path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        return None
+    if mode & 0o077:
+        store = shlex.quote(str(path.parents[2]))
+        raise UsageError(f"{path} is open to other users (mode {mode:04o})", f"chmod -R go= {store}")
+    return Secret(path.read_bytes())
