@@ -119,7 +119,9 @@ def certs_issue(
     screened, wanted = screen(output), Wanted(name, kind, usage, names, days)
     noted = {"name": name, "kind": kind, "usage": usage, "out": bool(out), "csr": bool(csr)}
     with offline(inventory_path(inventory), "certs.issue", noted, screened.note) as cluster:
-        handed = operation(cluster, wanted, datetime.now(UTC), out=out, csr=csr)
+        handed = operation(
+            cluster, wanted, datetime.now(UTC), out=out, csr=csr, ask=ways_on(screened).password
+        )
     for note in handed.notes:
         screened.warn(note)
     document = applications.document(cluster, handed)

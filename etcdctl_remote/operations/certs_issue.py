@@ -21,9 +21,11 @@ from ..pki import issued, reading, requests
 from ..pki.applications import Application, Asked, application
 from ..pki.authority import Authority, Credential
 from ..pki.bundle import Bundle, bundle
+from ..pki.csr import Request
 from ..pki.generation import Generation, refuse_other_nodes
 from ..pki.inspect import read_leaf
 from ..pki.issued import Issued
+from ..pki.keyring import Ask, Keyring
 from ..pki.store import Store
 
 
@@ -39,27 +41,42 @@ class Handed:
     notes: tuple[str, ...] = ()
 
 
-def issue(cluster: ClusterSpec, asked: Asked, now: datetime, *, out: str = "", csr: str = "") -> Handed:
-    """Check everything, sign, enter it in the register, and write the files that were asked for."""
+def issue(
+    cluster: ClusterSpec, asked: Asked, now: datetime, *, out: str = "", csr: str = "", ask: Ask | None = None
+) -> Handed:
+    """Check everything, sign, enter it in the register, and write the files that were asked for.
+
+    `ask` asks for the passphrase of a CA key that is sealed by one.
+    """
     wanted = application(cluster, asked)
     key = requests.requested_key(_read(csr), csr, wanted.profile.usages) if csr else None
-    held = held_by(cluster)
+    held = held_by(cluster, ask)
     signer = held.authorities.client
     if key is None:
-        one = _entry(wanted, signer, signer.issue(wanted.profile, now))
+        one = _entry(wanted, signer, _signed(cluster, wanted, signer, now))
     else:
         one = _entry(wanted, signer, signer.certify(wanted.profile, key, now))
     given = given_out(cluster, held, one, out) if out else None
     number = Store.beside(cluster).enrol(issued.entry_files(one))
+    if one.credential:
+        Store.beside(cluster).tidy(cluster, [one.credential])
     if given:
         given.write()
     kept = Store.beside(cluster).root / issued.FOLDER / number
     return Handed(replace(one, number=number), kept, given, _notes(wanted, one, signer, now))
 
 
-def held_by(cluster: ClusterSpec) -> Generation:
+def _signed(cluster: ClusterSpec, wanted: Application, signer: Authority, now: datetime) -> Credential:
+    """Sign here, or have it signed where the CA's key is."""
+    if not signer.outside:
+        return signer.issue(wanted.profile, now)
+    request = Request(wanted.name, "application", wanted.profile, signer)
+    return Store.beside(cluster).requested(cluster, [request], now)[request.label]
+
+
+def held_by(cluster: ClusterSpec, ask: Ask | None = None) -> Generation:
     """Read the certificates beside the inventory: a CA is never made by the way."""
-    held = Store.beside(cluster).load()
+    held = Store.beside(cluster, Keyring(cluster.pki.ca_key, ask)).load()
     if held is None:
         raise Refused(
             f"there is no CA of {cluster.name} beside {cluster.source}; nothing was changed",
