@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
+from ..desired.hostspec import LISTS
 from ..desired.model import NodeSpec
 from ..desired.spec import DirSpec, FileSpec, HostSpec, LinkSpec
-from ..observed.state import HostState
+from ..observed.state import ClusterState, HostState
 from ..pki.profiles import Kind
 from ..plan import gates
 from ..plan.reconcile import files
@@ -106,6 +107,24 @@ def other_bundle(want: Wish, node: str, host: HostState) -> bool:
         state is not None and state.sha256 is not None and state.sha256 != FileSpec("", wanted[name]).sha256
         for name, state in found.items()
     )
+
+
+def unlisted(want: Wish, now: ClusterState) -> dict[str, str]:
+    """Name the members that were started with a list of revoked certificates which is not in this store.
+
+    etcd refuses everybody while a list it was told of is missing.
+    """
+    gone = {
+        f"--{flag}=": file for flag, file in LISTS.items() if file not in want.generation.revocations.files
+    }
+    found = {
+        name: sorted(
+            file for flag, file in gone.items() if any(has.startswith(flag) for has in host.unit.flags)
+        )
+        for name, host in now.hosts.items()
+        if host.unit.running and host.unit.flags
+    }
+    return {name: f"runs with {', '.join(files)}" for name, files in found.items() if files}
 
 
 def bundle_paths(want: Wish) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 
 from etcdctl_remote.errors import Failed, Refused, UsageError
 from etcdctl_remote.pki import rotation
+from etcdctl_remote.pki.crl import Revoked, revoke
 from etcdctl_remote.pki.generation import Due, renewed
 from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.plan.step import Plan
@@ -394,3 +395,20 @@ def test_what_was_not_carried_out_is_an_error(found: Found) -> None:
     with pytest.raises(Failed, match="not everything is as wanted") as caught:
         town.rotate(FORCED)
     assert set(caught.value.hosts) == {"n2"}
+
+
+def test_a_store_older_than_a_revocation_cuts_nobody_off(found: Found) -> None:
+    """Members refuse everybody without the list they were started with: refused; a deploy says what it drops."""
+    town = found()
+    older = town.held
+    entry = Revoked("abc", "app", ago(1), None, ("client",))
+    lists = revoke(older.revocations, [entry], {"client": older.authorities.client}, ago(0))
+    town.store.save(replace(older, revocations=lists, issued=("revoked",)))
+    town.deploy()
+    town.store.save(replace(older, seen=town.held.seen, issued=("restored",)))
+    before, shown = town.held.seen, town.shows()
+    with pytest.raises(Refused, match="they would refuse everybody") as caught:
+        town.rotate(FORCED)
+    assert caught.value.hosts == dict.fromkeys(("n1", "n2", "n3"), "runs with ca.crl")
+    assert (town.held.seen, town.shows()) == (before, shown)
+    assert "what was revoked is accepted again" in town.deploy().notes[0]
