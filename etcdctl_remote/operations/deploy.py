@@ -15,7 +15,7 @@ from ..plan.steps import (
 from .consent import Consent
 from .converge import plan
 from .fitting import refuse_misfit
-from .leaves import turning
+from .leaves import restarting, turning
 from .notes import with_unsigned
 from .proof import prove, refuse_silent, seen
 from .refusals import refuse_unsafe
@@ -41,7 +41,7 @@ def carried_out(
         generation = session.signed(generation)
         want = replace(want, generation=generation)
         todo = plan(want, now)
-        refuse_misfit(session, want, now, turning(todo))
+        refuse_misfit(session, want, now, turning(todo), restarting(todo))
         from ..preflight import checks, unit
         from .cut_off import refuse_cut_off
 

@@ -21,12 +21,28 @@ from .session import Session
 from .wish import Wish
 
 
-def refuse_misfit(session: Session, want: Wish, now: ClusterState, nodes: Collection[str]) -> None:
-    """Refuse leaves of `nodes` that would not fit: all of them at once, each with what is wrong."""
-    refuse_unfit(want, now, nodes)
+def refuse_misfit(
+    session: Session,
+    want: Wish,
+    now: ClusterState,
+    nodes: Collection[str],
+    restarting: Collection[str] = (),
+) -> None:
+    """Refuse leaves of `nodes` that would not fit: all of them at once, each with what is wrong.
+
+    Who is `restarting` may have to because of what others trust: tried only where its leaves change.
+    """
+    every = (*nodes, *restarting)
+    refuse_unfit(want, now, every)
     held = session.held()
-    hosts = {name: session.fleet.hosts[name] for name in nodes if name in now.hosts}
-    tried = session.fleet.spread(hosts, lambda host: _tried(want, held, now, host))
+    hosts = {name: session.fleet.hosts[name] for name in every if name in now.hosts}
+
+    def tried_on(host: Host) -> list[str]:
+        if host.name not in nodes and _shown_already(want, host):
+            return []
+        return _tried(want, held, now, host)
+
+    tried = session.fleet.spread(hosts, tried_on)
     wrong: dict[str, list[str]] = {}
     for name, found in tried.items():
         if isinstance(found, Exception):
@@ -45,7 +61,8 @@ def _refuse(wrong: Mapping[str, list[str]]) -> None:
     if seen := {name: "; ".join(lines) for name, lines in wrong.items() if lines}:
         raise Refused(
             "new certificates would not fit; nothing was installed",
-            "each line names what to mend; a CA is replaced with `rotate-certs --ca`",
+            "each line names what to mend; a CA is replaced with `rotate-certs --ca`. Is this certs folder an older "
+            "copy? Then put the newer one here",
             seen,
         )
 
@@ -100,6 +117,17 @@ def _tried(want: Wish, held: Generation | None, now: ClusterState, host: Host) -
             continue
         wrong.append(f"{who} refuses its new {kind.value} certificate: {served.error}")
     return wrong
+
+
+def _shown_already(want: Wish, host: Host) -> bool:
+    """Whether a member shows its wanted leaves to new connections, on both ports."""
+    ports = {Kind.SERVER: want.cluster.ports.client, Kind.PEER: want.cluster.ports.peer}
+    bind = want.cluster.node(host.name).bind
+    return all(
+        shown(host, bind, port, want.generation.credential(host.name, kind), "/version")[0].fingerprint
+        == want.generation.leaf(host.name, kind).fingerprint
+        for kind, port in ports.items()
+    )
 
 
 def _ways(want: Wish, now: ClusterState, name: str) -> Iterator[tuple[str, int, Kind, str]]:

@@ -72,6 +72,11 @@ def turning(todo: Plan) -> tuple[str, ...]:
     return tuple(host for stage in todo.stages if stage.title.startswith(SWITCH) for host in stage.hosts)
 
 
+def restarting(todo: Plan) -> tuple[str, ...]:
+    """Name the members that a plan restarts one by one: what they were given shows in a new connection."""
+    return tuple(name for stage in todo.stages if not stage.title.startswith(SWITCH) for name in stage.dials)
+
+
 def shows(want: Wish, node: str) -> Gate:
     """The gate for a member that shows the wanted leaves."""
     server, peer = (want.generation.leaf(node, kind).fingerprint for kind in (Kind.SERVER, Kind.PEER))

@@ -182,7 +182,7 @@ def _bring(session: Session, want: Wish) -> None:
     want = replace(want, generation=session.signed(want.generation))
     now = seen_with_bundles(want, session)
     todo = _plan(want, now)
-    refuse_misfit(session, want, now, leaves.turning(todo))
+    refuse_misfit(session, want, now, leaves.turning(todo), leaves.restarting(todo))
     session.save(want.generation)
     if todo:
         session.execute(todo)

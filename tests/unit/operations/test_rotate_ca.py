@@ -421,3 +421,17 @@ def test_a_ca_that_was_to_be_another_one_is_not_confused(found: Found) -> None:
     assert town.held.seen == before
     town.replace_ca()
     town.assert_whole()
+
+
+def test_a_store_that_no_member_trusts_any_more_restarts_nobody(found: Found) -> None:
+    """An older copy, of before a replacement: its leaves would shut each member out as it restarts."""
+    town = found()
+    older = town.held
+    town.replace_ca()
+    town.store.save(replace(older, seen=town.held.seen, issued=("restored",)))
+    before, starts = town.held.seen, town.starts()
+    with pytest.raises(Refused, match="new certificates would not fit") as caught:
+        town.replace_ca()
+    assert "n2 refuses its new peer certificate" in caught.value.hosts["n1"]
+    assert "older copy" in (caught.value.hint or "")
+    assert (town.held.seen, town.starts()) == (before, starts)
