@@ -15,7 +15,7 @@ from ..plan.steps import (
 from .consent import Consent
 from .converge import plan
 from .fitting import refuse_misfit
-from .leaves import restarting, turning
+from .leaves import refuse_unlisted, restarting, turning
 from .notes import with_unsigned
 from .proof import prove, refuse_silent, seen
 from .refusals import refuse_unsafe
@@ -35,6 +35,7 @@ def carried_out(
     cluster, generation = want.cluster, want.generation
     now = seen(want, session)
     refuse_unsafe(want, now)
+    refuse_unlisted(want, now)
     want = replace(want, archives=_archives(session, want, now, consent.dry_run))
     todo = with_unsigned(plan(want, now), want)
     if todo and not consent.dry_run:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from ..desired.hostspec import LISTS
 from ..desired.model import NodeSpec
 from ..desired.spec import DirSpec, FileSpec, HostSpec, LinkSpec
+from ..errors import Refused
 from ..observed.state import ClusterState, HostState
 from ..pki.profiles import Kind
 from ..plan import gates
@@ -114,22 +115,26 @@ def other_bundle(want: Wish, node: str, host: HostState) -> bool:
     )
 
 
-def unlisted(want: Wish, now: ClusterState) -> dict[str, str]:
-    """Name the members that were started with a list of revoked certificates which is not in this store.
+def refuse_unlisted(want: Wish, now: ClusterState) -> None:
+    """Refuse a store without the list of revoked certificates that members were started with.
 
-    etcd refuses everybody while a list it was told of is missing.
+    While it is missing they refuse everybody, and without it they would accept what was revoked.
     """
     gone = {
         f"--{flag}=": file for flag, file in LISTS.items() if file not in want.generation.revocations.files
     }
     found = {
-        name: sorted(
-            file for flag, file in gone.items() if any(has.startswith(flag) for has in host.unit.flags)
-        )
+        name: [file for flag, file in gone.items() if any(has.startswith(flag) for has in host.unit.flags)]
         for name, host in now.hosts.items()
         if host.unit.running and host.unit.flags
     }
-    return {name: f"runs with {', '.join(files)}" for name, files in found.items() if files}
+    if lacking := {name: f"runs with {', '.join(files)}" for name, files in found.items() if files}:
+        raise Refused(
+            f"members read a list of revoked certificates that certs/{want.cluster.name} does not have: it is "
+            "older than a revocation; with its certificates they would refuse everybody; nothing was changed",
+            "put the newer one here; if it is lost: `certs.revoke --serial` of what was revoked makes a list anew",
+            lacking,
+        )
 
 
 def bundle_paths(want: Wish) -> tuple[str, ...]:

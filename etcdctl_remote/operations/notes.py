@@ -11,7 +11,6 @@ from ..desired.spec import HostSpec
 from ..observed.lost import silence, silent
 from ..observed.state import ClusterState, HostState, PathState
 from ..plan.step import Plan
-from .leaves import unlisted
 from .wish import Wish
 
 _ABSENT = PathState("absent")
@@ -26,11 +25,6 @@ def notes(want: Wish, restart: Sequence[NodeSpec], now: ClusterState) -> tuple[s
     if want.generation.rotation:
         state = want.generation.rotation.state
         lines.append(f"a CA is being replaced ({state}): `rotate-certs --ca` goes on with that")
-    if lacking := unlisted(want, now):
-        lines.append(
-            f"{', '.join(lacking)}: the list of revoked certificates goes, for this certs/{want.cluster.name} has "
-            "none: what was revoked is accepted again. Is it an older copy?"
-        )
     for node in restart:
         host = now.hosts[node.name]
         if _for_dropins(want.spec(node, host, formed=True), host):

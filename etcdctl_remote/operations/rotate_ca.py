@@ -169,6 +169,7 @@ def notes(states: tuple[Generation, ...]) -> Iterator[str]:
 
 def _plan(want: Wish, now: ClusterState) -> Plan:
     refuse_unsafe(want, now)
+    leaves.refuse_unlisted(want, now)
     if not now.has_quorum:
         raise Refused(
             f"{want.cluster.name} has no quorum: a CA is replaced under a cluster that serves",

@@ -118,13 +118,7 @@ def left_behind(want: Wish, now: ClusterState) -> tuple[str, ...]:
 def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     """Compute who gets which certificates in which order, or refuse and say what was seen."""
     refuse_strange(want, now)
-    if lacking := leaves.unlisted(want, now):
-        raise Refused(
-            "members read a list of revoked certificates that this store does not have: with its certificates "
-            "they would refuse everybody; nothing was changed",
-            f"put the newer certs/{want.cluster.name} here: this one is older than a revocation",
-            lacking,
-        )
+    leaves.refuse_unlisted(want, now)
     if behind := left_behind(want, now):
         raise Refused(
             f"{', '.join(behind)}: not restarted yet with the CAs of this store: a replacement is under way",
