@@ -28,6 +28,7 @@ from .verdicts import (
     Verdict,
     gravest_first,
 )
+from .wire import CLOSED
 
 _OPEN = 0o007
 
@@ -133,13 +134,17 @@ def _on_laptop(sight: Sight, node: str, kind: Kind) -> Row:
 
 
 def _refused(sight: Sight, node: str, kind: Kind) -> Iterator[Fault]:
-    """Say where a member does not take what we show it: the node's client and peer certificates."""
+    """Say where a member does not take what we show it: the node's client and peer certificates.
+
+    Where its list of revoked certificates is missing, etcd closes after the handshake, without an alert.
+    """
     wire = sight.nodes[node].wire if node in sight.nodes else None
     if wire is None or kind is Kind.SERVER:
         return
     port, served = fitness.port(sight, kind), wire.client if kind is Kind.CLIENT else wire.peer
-    if served.certificate and not served.accepted and "alert" in served.error:
-        yield Fault(Verdict.REFUSED, f"{node} refuses it on {port}: {served.error}", f"`logs --node {node}`")
+    if served.certificate and not served.accepted and ("alert" in served.error or served.error == CLOSED):
+        do = f"`plan`; `logs --node {node}`" if served.error == CLOSED else f"`logs --node {node}`"
+        yield Fault(Verdict.REFUSED, f"{node} refuses it on {port}: {served.error}", do)
 
 
 def _on_disk(sight: Sight, node: str, kind: Kind) -> Row:

@@ -27,6 +27,8 @@ DIAL_SECONDS = 3.0
 
 _LIMIT = 8 << 20
 _ACTIVE = re.compile(r'^etcd_network_active_peers\{Local="\w+",Remote="(\w+)"\} (\d+)', re.M)
+CLOSED = "it closed the connection"
+"""The error where the other side went away without a word."""
 _REQUEST = "GET {path} HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n"
 
 
@@ -69,13 +71,13 @@ def shown(host: Host, address: str, port: int, own: Credential | None, path: str
     except ssl.SSLError as failure:
         error = (failure.reason or str(failure)).lower().replace("_", " ")
     except http.client.RemoteDisconnected:
-        error = "it closed the connection"
+        error = CLOSED
     except http.client.HTTPException:
         error = "it answers, but not in HTTP"
     except TimeoutError:
         error = f"no answer in {DIAL_SECONDS:g} s"
     except (OSError, EOFError) as failure:
-        error = str(failure) or "it closed the connection"
+        error = str(failure) or CLOSED
     finally:
         with suppress(OSError, EOFError):
             tunnel.close()
