@@ -267,7 +267,10 @@ def _given(
     held: Generation, targets: Sequence[Target], path: str, signers: dict[Port, Authority], now: datetime
 ) -> Revocations:
     """Take in a list of the CA's owner: whole, and with all that was revoked before."""
-    ports, der = crl.taken(_read(path), path, signers)
+    carried = {one for leaf in held.leaves.values() for one in leaf.carried}
+    for target in targets:
+        carried |= set(target.credential.carried if target.credential else ())
+    ports, der = crl.taken(_read(path), path, signers, tuple(carried))
     serials = crl.serials(der)
     wrong = [f"{target} is not in it" for target in targets if target.revoked.serial not in serials]
     wrong += [
