@@ -11,13 +11,12 @@ from .errors import UsageError
 from .running import Asked, change
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from collections.abc import Iterator, Mapping
 
     from .operations.consent import Consent
     from .operations.rotate_ca import Task
     from .operations.session import Session
     from .pki.generation import Due
-    from .pki.profiles import Kind
     from .plan.step import Plan
 
 
@@ -43,21 +42,20 @@ def rotate_certs(
     """Renew what is due, without a restart; --ca replaces the CA itself, in two rolling restarts."""
     asked = Asked(inventory, output, yes, dry_run)
     replaces = ca or bool(ca_only)
-    _refuse_together(
-        {
-            "--only": only,
-            "--node": node,
-            "--within": within,
-            "--force": force,
-            "--if-needed": if_needed,
-            "--back": back,
-        },
-        {
-            "--ca": replaces,
-            "--pause-before-leaves": pause_before_leaves,
-            "--pause-before-drop": pause_before_drop,
-        },
-    )
+    for_leaves = {
+        "--only": only,
+        "--node": node,
+        "--within": within,
+        "--force": force,
+        "--if-needed": if_needed,
+        "--back": back,
+    }
+    for_cas = {
+        "--ca": replaces,
+        "--pause-before-leaves": pause_before_leaves,
+        "--pause-before-drop": pause_before_drop,
+    }
+    _refuse([*_apart(for_leaves, for_cas), *_wrong_values(only, within, ca_only)])
     if replaces or pause_before_leaves or pause_before_drop:
         task = _replacement(ca_only, leaves=pause_before_leaves, drop=pause_before_drop, confirm=confirm)
 
@@ -80,65 +78,69 @@ def rotate_certs(
 
 
 def _due(only: str, nodes: list[str], within: str, *, force: bool) -> Due:
-    """Read which leaves are looked at; every mistake at once."""
+    """Say which leaves are looked at."""
     from .desired.durations import parse_duration
     from .pki.generation import Due
     from .pki.profiles import Kind
 
-    wrong: list[UsageError] = []
-    window: timedelta | None = None
-    kinds: tuple[Kind, ...] = tuple(Kind)
-    try:
-        window = parse_duration(within, "--within") if within else None
-    except UsageError as mistake:
-        wrong.append(mistake)
-    words = [word.strip() for word in only.split(",")] if only else []
-    known = [kind.value for kind in Kind]
-    if unknown := [word for word in words if word not in known]:
-        wrong.append(UsageError(f"--only {', '.join(unknown)}", f"of: {', '.join(known)}"))
-    elif words:
-        kinds = tuple(kind for kind in Kind if kind.value in words)
-    if wrong:
-        raise UsageError("; ".join(each.message for each in wrong), "; ".join(each.hint for each in wrong))
-    return Due(window, kinds, nodes or None, force)
+    words = _words(only)
+    kinds = tuple(kind for kind in Kind if not words or kind.value in words)
+    return Due(parse_duration(within, "--within") if within else None, kinds, nodes or None, force)
 
 
 def _replacement(ca_only: str, *, leaves: bool, drop: bool, confirm: str) -> Task:
+    """Say which CAs are replaced, and where that stops."""
     from .operations.rotate_ca import Pause, Task
-    from .pki.rotation import BOTH, Which
+    from .pki.rotation import BOTH
 
-    scopes: dict[str, frozenset[Which]] = {
-        "": BOTH,
-        "client": frozenset(("client",)),
-        "peer": frozenset(("peer",)),
-    }
-    wrong = []
-    if leaves and drop:
-        wrong.append(
-            UsageError(
-                "--pause-before-leaves and --pause-before-drop at once",
-                "the first pause comes first: give one, and the other when you go on",
-            )
-        )
-    if ca_only not in scopes:
-        wrong.append(UsageError(f"--ca-only {ca_only}", "client or peer"))
-    if wrong:
-        raise UsageError("; ".join(each.message for each in wrong), "; ".join(each.hint for each in wrong))
     pause: Pause = "before-leaves" if leaves else "before-drop" if drop else ""
-    return Task(scopes[ca_only], pause, confirm)
+    return Task(frozenset(which for which in BOTH if ca_only in ("", which)), pause, confirm)
 
 
-def _refuse_together(leaves: dict[str, object], authorities: dict[str, object]) -> None:
-    """Refuse flags for leaves beside flags for CAs: new CAs renew every leaf anyway."""
+def _words(only: str) -> list[str]:
+    return [word.strip() for word in only.split(",")] if only else []
+
+
+def _refuse(wrong: list[UsageError]) -> None:
+    """Refuse with every mistake at once."""
+    if wrong:
+        hints = dict.fromkeys(each.hint for each in wrong)
+        raise UsageError("; ".join(each.message for each in wrong), "; ".join(hints))
+
+
+def _wrong_values(only: str, within: str, ca_only: str) -> Iterator[UsageError]:
+    from .desired.durations import parse_duration
+    from .pki.profiles import Kind
+    from .pki.rotation import BOTH
+
+    if within:
+        try:
+            parse_duration(within, "--within")
+        except UsageError as mistake:
+            yield mistake
+    known = [kind.value for kind in Kind]
+    if unknown := [word for word in _words(only) if word not in known]:
+        yield UsageError(f"--only {', '.join(unknown)}", f"of: {', '.join(known)}")
+    if ca_only and ca_only not in BOTH:
+        yield UsageError(f"--ca-only {ca_only}", "client or peer")
+
+
+def _apart(leaves: Mapping[str, object], authorities: Mapping[str, object]) -> Iterator[UsageError]:
+    """Tell of flags for leaves beside flags for CAs (new CAs renew every leaf), and of others that don't go together."""
     here = [flag for flag, value in leaves.items() if value]
     there = [flag for flag, value in authorities.items() if value]
+    others = [flag for flag in here if flag != "--back"]
     if here and there:
-        raise UsageError(
+        yield UsageError(
             f"{' '.join(here)} beside {' '.join(there)}",
             "a replacement of the CA renews every leaf: leave out one of the two",
         )
-    if "--back" in here and len(here) > 1:
-        raise UsageError(
-            f"--back beside {' '.join(flag for flag in here if flag != '--back')}",
-            "--back takes the whole state before: leave out the others",
+    if others != here and others:
+        yield UsageError(
+            f"--back beside {' '.join(others)}", "--back takes the whole state before: leave out the others"
+        )
+    if authorities["--pause-before-leaves"] and authorities["--pause-before-drop"]:
+        yield UsageError(
+            "--pause-before-leaves and --pause-before-drop at once",
+            "the first pause comes first: give one, and the other when you go on",
         )

@@ -172,6 +172,11 @@ class Served:
     error: str = ""
 
     @property
+    def refused(self) -> bool:
+        """Whether it was there and turned us away: in TLS 1.2 before its certificate is known."""
+        return not self.accepted and (bool(self.certificate) or "alert" in self.error)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the DER, hex; empty if none was seen."""
         der = ssl.PEM_cert_to_DER_cert(self.certificate.decode()) if self.certificate else b""

@@ -52,8 +52,8 @@ def _own(generation: Generation | None, slot: Slot) -> Credential | None:
 def shown(host: Host, address: str, port: int, own: Credential | None, path: str) -> tuple[Served, str]:
     """Dial a port from `host` with the certificate `own`: what it shows, and what it answers to a GET.
 
-    A server that refuses `own`, or that it is given none, shows its certificate all the same: in TLS
-    1.3 it comes first.
+    A server that refuses `own`, or that it is given none, shows its certificate all the same in TLS
+    1.3, where it comes first; in TLS 1.2 its refusal is all that is seen.
     """
     pem, text, error = b"", "", ""
     try:

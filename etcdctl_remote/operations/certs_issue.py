@@ -57,8 +57,8 @@ def issue(
     held, store = held_by(cluster, keys), Store.beside(cluster, keys)
     refuse_other_signer(held, cluster)
     signer = held.authorities.client
-    if signer.outside:
-        _refuse_elsewhere(cluster, wanted, signer, csr)
+    if key and signer.outside:
+        _refuse_elsewhere(wanted, signer, csr)
     if out and signer.waits:
         made = StandIns(now).issue(signer, wanted.profile)
         given_out(cluster, held, _entry(wanted, held, made.certificate_pem if key else made), out)
@@ -80,26 +80,20 @@ def _signed(
     """Sign with the CA's key, opened if it is sealed; or have it done where the key is."""
     if not signer.outside:
         return signer.issue(wanted.profile, now)
-    request = Request(wanted.name, wanted.use, wanted.profile, signer)
+    request = Request(wanted.name, "application", wanted.profile, signer)
     used = {one.leaf.fingerprint for one in issued.issued(store.root)}
     return store.requested(cluster, [request], now, used)[request.label]
 
 
-def _refuse_elsewhere(cluster: ClusterSpec, wanted: Application, signer: Authority, csr: str) -> None:
-    """Refuse what a CA elsewhere cannot be asked for from here."""
-    if csr:
-        raise Refused(
-            f"{csr} cannot be signed here: the key of {signer.common_name!r} is elsewhere (`pki.external`); "
-            "nothing was changed",
-            f"its owner gives it to that CA, for CN {wanted.profile.common_name} and the usages "
-            f"{', '.join(f'{usage}Auth' for usage in wanted.profile.usages)}; members accept what it signs. Or leave "
-            "out --csr: then the key is made here, and the request goes to that CA",
-        )
-    if wanted.name in {node.name for node in cluster.nodes}:
-        raise UsageError(
-            f"--name {wanted.name}: a node is called so, and their requests would be one file; nothing was changed",
-            "give the application another name",
-        )
+def _refuse_elsewhere(wanted: Application, signer: Authority, csr: str) -> None:
+    """Refuse somebody's request where a CA elsewhere signs: it would decide what stands in the certificate."""
+    raise Refused(
+        f"{csr} cannot be signed here: the key of {signer.common_name!r} is elsewhere (`pki.external`); "
+        "nothing was changed",
+        f"its owner gives it to that CA, for CN {wanted.profile.common_name} and the usages "
+        f"{', '.join(f'{usage}Auth' for usage in wanted.profile.usages)}; members accept what it signs. Or leave "
+        "out --csr: then the key is made here, and the request goes to that CA",
+    )
 
 
 def held_by(cluster: ClusterSpec, keys: Keyring | None = None) -> Generation:

@@ -91,7 +91,7 @@ def _tried(want: Wish, held: Generation | None, now: ClusterState, host: Host) -
         served, _ = shown(host, address, port, new, "/version")
         if served.accepted:
             continue
-        if not served.certificate:
+        if not served.refused:
             if address == want.cluster.node(host.name).bind and kind is Kind.CLIENT:
                 wrong.append(f"what it shows to new connections cannot be seen: {served.error}")
             continue

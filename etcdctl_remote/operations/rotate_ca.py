@@ -178,12 +178,12 @@ def _plan(want: Wish, now: ClusterState) -> Plan:
 
 
 def _bring(session: Session, want: Wish) -> None:
-    """Save a state, bring the cluster there, and prove it: nothing left to do, nothing old shown."""
+    """Save a state that fits, bring the cluster there, and prove it: nothing left to do, nothing old shown."""
     want = replace(want, generation=session.signed(want.generation))
-    session.save(want.generation)
     now = seen_with_bundles(want, session)
     todo = _plan(want, now)
     refuse_misfit(session, want, now, leaves.turning(todo))
+    session.save(want.generation)
     if todo:
         session.execute(todo)
     refuse_silent(prove(want, session))

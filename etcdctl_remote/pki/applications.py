@@ -57,11 +57,6 @@ class Application:
         """The file name without its suffix."""
         return stem(self.name, self.kind)
 
-    @property
-    def use(self) -> Usage:
-        """What it mainly is: its request to a CA elsewhere is called so."""
-        return "client" if "client" in self.profile.usages else "server"
-
 
 @dataclass(frozen=True)
 class Asked:

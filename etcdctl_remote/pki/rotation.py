@@ -64,10 +64,11 @@ def at_once(held: Generation, cluster: ClusterSpec, now: datetime) -> Generation
 
     What a rotation under way has made already is taken.
     """
+    coming = held.authorities
     if held.rotation and held.rotation.state is State.TRUST_BOTH:
         coming = held.rotation.other
-    else:
-        coming = _successors(held.authorities, cluster, now, expired(held.authorities, now))
+    if ended := expired(coming, now):
+        coming = _successors(coming, cluster, now, ended)
     lines = [
         f"{_named(ca)} (new, at once: its predecessor has expired)" for ca in _new(held.authorities, coming)
     ]

@@ -1,8 +1,8 @@
 """The cut points of a deploy, how a laptop dies at one, and what the journal has of a run.
 
-Every step of every host is a cut point: before it (where a stage begins: inside one, "before" is
-the same as "after the one before") and right after it. Half-way through it is one on the first
-host, for each of its steps: a step does the same everywhere.
+Right after every step of every host is a cut point. On the first host, so are half-way through each
+step, which does the same everywhere, and before the first step of a stage: inside one, "before" is the
+same as "after the one before".
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from . import drive
 CUT = (sys.executable, "-m", "tests.cluster.cut")
 KILLED = -9
 When = Literal["before", "during", "after"]
+_EARLY: tuple[When, ...] = ("before", "during")
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,10 @@ def restarts_in(stages: list[dict[str, Any]]) -> list[str]:
 
 
 def points(lab: Lab) -> list[Cut]:
-    """Name every cut point of the newest run."""
+    """Name every cut point of the newest run: after each step of each host, before and in each of the first one's."""
     entries, first = last_run(lab), lab.nodes[0].name
-    during = [cut for cut in cuts(entries, "during") if cut.host == first]
-    return [*cuts(entries, "before"), *during, *cuts(entries, "after")]
+    early = [cut for when in _EARLY for cut in cuts(entries, when) if cut.host == first]
+    return [*early, *cuts(entries, "after")]
 
 
 def at_each(points: Sequence[Cut], check: Callable[[Cut], None]) -> None:

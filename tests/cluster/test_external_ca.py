@@ -1,4 +1,4 @@
-"""A CA whose key is not on the operator's computer: openssl signs, by a command and through a folder."""
+"""Who signs: a CA elsewhere, by a command and through a folder; or a key that lies sealed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ssl
 from http.client import HTTPSConnection
 from pathlib import Path
 
+import pyrage
 import pytest
 from cryptography import x509
 
@@ -158,6 +159,37 @@ def test_through_a_folder(lab1: Lab, authority: openssl.Made, peers: openssl.Mad
     assert drive.pids(lab) == running
     assert not list(lab.state.glob(f"certs/{lab.name}/pending/*"))
     drive.must(lab, "health")
+
+
+def test_sealed_keys_and_a_backup(lab1: Lab, tmp_path: Path) -> None:
+    """The key is opened to sign and for nothing else; from the backup everything comes back."""
+    lab, identity, away = lab1, tmp_path / "identity.txt", tmp_path / "away.txt"
+    made = pyrage.x25519.Identity.generate()
+    identity.write_text(f"{made}\n")
+    sealing = f"{{protect: age, recipients: [{made.to_public()}], identity: {identity}}}"
+    drive.edit(lab, pki=f"{{ca_key: {sealing}}}")
+    drive.deploy(lab)
+    store = lab.state / "certs" / lab.name
+    assert {path.name for path in store.glob("ca/*/*key*")} == {"ca.key.age", "peer-ca.key.age"}
+
+    identity.rename(away)
+    drive.must(lab, "health")
+    drive.settle_nothing(lab)
+    before = shown(lab)
+    drive.must(lab, "rotate-certs", "--force", "-n")
+    done = drive.run(lab, "rotate-certs", "--force", "-y")
+    assert done.code == 2, done
+    assert f"the identity {identity} cannot be read" in done.err
+    assert shown(lab) == before
+    backup = tmp_path / "store.age"
+    drive.must(lab, "certs.backup", "--out", str(backup))
+
+    store.rename(tmp_path / "lost")
+    drive.must(lab, "certs.restore", "--from", str(backup), "--identity", str(away))
+    drive.settle_nothing(lab)
+    away.rename(identity)
+    drive.must(lab, "rotate-certs", "--force", "-y")
+    assert not {one.serial_number for one in shown(lab)} & {one.serial_number for one in before}
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
-from cryptography import x509
 
 from etcdctl_remote.lab.hosts import execute
 from etcdctl_remote.lab.model import Lab
@@ -169,34 +168,6 @@ def test_an_operators_drop_in_is_left_alone_and_takes_effect(lab3: Lab) -> None:
     execute(lab3.nodes[0], script, DROPIN, "[Service]\nExecStartPost=\n")
     assert execute(lab3.nodes[0], "systemctl show -P ExecStartPost etcd").strip() == ""
     drive.fails(lab3, 4, "n1: ", f"{DROPIN}:ExecStartPost=")
-
-
-def test_a_renewed_leaf_is_served_without_a_restart(lab3: Lab) -> None:
-    """A new name goes into new certificates, which etcd shows at the next handshake."""
-    drive.deploy(lab3)
-    running, serials = drive.pids(lab3), drive.certificates(lab3)
-    node = lab3.nodes[1]
-    drive.edit_node(lab3, "n2", f"{{address: {node.address}, names: [etcd-two.example]}}")
-    plan = drive.run(lab3, "plan", "-o", "json")
-    assert plan.code == 5
-    steps = [step for stage in plan.json()["stages"] for step in stage["steps"]]
-    assert {step["host"] for step in steps} == {"n2"}
-    assert not [step for step in steps if "start" in step["step"]]
-    with traffic(lab3, lab3.nodes[0]):
-        drive.deploy(lab3)
-        for port in (2379, 2380):
-            names = drive.served(node, port).extensions.get_extension_for_class(x509.SubjectAlternativeName)
-            assert "etcd-two.example" in names.value.get_values_for_type(x509.DNSName)
-    assert drive.pids(lab3) == running
-    renewed = drive.certificates(lab3)
-    assert {leaf for leaf in serials if renewed[leaf] != serials[leaf]} >= {"n2/server", "n2/peer"}
-    assert {leaf for leaf in serials if renewed[leaf] != serials[leaf]} <= {
-        f"n2/{leaf}" for leaf in drive.LEAVES
-    }
-    assert drive.served(node, 2379).serial_number == renewed["n2/server"]
-    assert drive.served(node, 2380).serial_number == renewed["n2/peer"]
-    drive.settle_nothing(lab3)
-    drive.must(lab3, "health")
 
 
 def test_the_first_member_alone_warns_before_it_restarts(lab_factory: drive.Factory) -> None:

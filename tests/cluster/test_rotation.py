@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from etcdctl_remote.lab.model import Lab
 
@@ -36,11 +37,17 @@ def wire(lab: Lab) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(("version", "os"), RELEASES)
-def test_nobody_notices_new_leaves(lab_factory: Factory, tmp_path: Path, version: str, os: str) -> None:
+def test_applications_write_on(lab_factory: Factory, tmp_path: Path, version: str, os: str) -> None:
+    """New leaves cost nobody a thing; a new CA costs whoever holds the bundle no request."""
+    lab = deployed(lab_factory, version, os, tmp_path / "leaves")
+    new_leaves(lab, tmp_path / "leaves")
+    new_ca(lab, tmp_path / "ca", tmp_path / "old")
+
+
+def new_leaves(lab: Lab, folder: Path) -> None:
     """No request fails, none is repeated, no process ends, and every port shows a new certificate."""
-    lab = deployed(lab_factory, version, os, tmp_path)
     before = drive.pids(lab), drive.certificates(lab), wire(lab)
-    with clients.writing(lab, tmp_path) as found:
+    with clients.writing(lab, folder) as found:
         drive.must(lab, "rotate-certs", "--force", "-y")
     after = drive.pids(lab), drive.certificates(lab), wire(lab)
     assert after[0] == before[0], "no process was restarted"
@@ -56,37 +63,39 @@ def test_nobody_notices_new_leaves(lab_factory: Factory, tmp_path: Path, version
     drive.settle_nothing(lab)
 
 
-@pytest.mark.parametrize(("version", "os"), RELEASES)
-def test_a_ca_is_replaced_under_traffic(lab_factory: Factory, tmp_path: Path, version: str, os: str) -> None:
-    """Two restarts each; a client that holds the bundle never fails; the old CA is refused at the very end."""
-    lab = deployed(lab_factory, version, os, tmp_path)
-    old = tmp_path / "old"
+def new_ca(lab: Lab, folder: Path, old: Path) -> None:
+    """Two restarts each; who holds the bundle never fails; the old CA's client is refused at the very end."""
+    clients.equip(lab, folder)
     clients.equip(lab, old)
     starts = drive.started(lab)
-    with clients.writing(lab, tmp_path, retry=True) as found:
+    with clients.writing(lab, folder, retry=True) as found:
         drive.must(lab, "rotate-certs", "--ca", "--pause-before-leaves", "-y")
-        for folder in (tmp_path, old):
-            (folder / "ca.crt").write_bytes(_store(lab, "ca.crt"))
+        for each in (folder, old):
+            (each / "ca.crt").write_bytes(_store(lab, "ca.crt"))
         drive.must(lab, "rotate-certs", "--pause-before-drop", "-y")
-        leader = drive.document(lab, "status")["leader"]
-        other = next(node for node in lab.nodes if node.name != leader)
         assert all(accepted(lab, old).values()), "the old CA's client is welcome until the last state"
-        clients.equip(lab, tmp_path)
-        drive.must(lab, "etcdctl", "-c", f"move-leader {_id(lab, other.name)}", "--node", leader)
+        clients.equip(lab, folder)
+        move_leader(lab)
         drive.must(lab, "rotate-certs", "--ca", "-y")
     assert not any(accepted(lab, old).values()), "after it nobody takes it"
-    assert all(accepted(lab, tmp_path).values())
-    assert {name: count - starts[name] for name, count in drive.started(lab).items()} == dict.fromkeys(
-        starts, 2
-    )
+    assert all(accepted(lab, folder).values())
+    done = {name: count - starts[name] for name, count in drive.started(lab).items()}
+    assert done == dict.fromkeys(starts, 2), "two restarts in all"
     for mode, seen in found.items():
         assert seen.failed == [], mode
         assert len(seen.acked) > 100, mode
         print(
-            f"{version} {mode}: {len(seen.acked)} writes, {len(seen.retried)} tried again, gap {seen.longest_gap:.2f} s"
+            f"{mode}: {len(seen.acked)} writes, {len(seen.retried)} tried again, gap {seen.longest_gap:.2f} s"
         )
     assert clients.lost(lab, found) == []
     drive.settle_nothing(lab)
+
+
+def move_leader(lab: Lab) -> None:
+    """Have another member lead, in the middle of it all."""
+    seen = drive.document(lab, "status")
+    other = next(member["id"] for member in seen["members"] if member["node"] != seen["leader"])
+    drive.must(lab, "etcdctl", "-c", f"move-leader {other}", "--node", seen["leader"])
 
 
 def accepted(lab: Lab, folder: Path) -> dict[str, bool]:
@@ -107,7 +116,29 @@ def _store(lab: Lab, name: str) -> bytes:
     return (lab.inventory.parent / "certs" / lab.name / "current" / name).read_bytes()
 
 
-def _id(lab: Lab, node: str) -> str:
-    members = drive.document(lab, "status")["members"]
-    found: str = next(member["id"] for member in members if member["node"] == node)
-    return found
+def test_new_names_renew_the_leaves_concerned_and_no_other(lab3: Lab) -> None:
+    """`plan`, `rotate-certs` and `deploy` agree on which, and nobody restarts; `--back` undoes it."""
+    drive.deploy(lab3)
+    before, pids = drive.certificates(lab3), drive.pids(lab3)
+    drive.edit_node(lab3, "n2", f'{{address: "{lab3.nodes[1].address}", names: [etcd.example.org]}}')
+    planned = drive.run(lab3, "plan", "-o", "json").json()
+    alone = drive.document(lab3, "rotate-certs", "--dry-run")
+    for found in (planned, alone):
+        assert [(step["host"], stage["title"]) for stage in found["stages"] for step in stage["steps"]] == [
+            ("n2", "Switch n2 to its new certificates")
+        ]
+    assert {note for note in alone["notes"] if "names changed" in note} == {
+        f"{kind} certificate for n2 (names changed: +etcd.example.org)" for kind in ("server", "peer")
+    }
+    drive.deploy(lab3)
+    changed = {name for name, serial in drive.certificates(lab3).items() if before[name] != serial}
+    assert changed == {"n2/server", "n2/peer"}
+    for port in (2379, 2380):
+        names = drive.served(lab3.nodes[1], port).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+        assert "etcd.example.org" in names.value.get_values_for_type(x509.DNSName)
+    drive.settle_nothing(lab3)
+    drive.must(lab3, "rotate-certs", "--back", "-y")
+    assert drive.certificates(lab3) == before
+    assert drive.pids(lab3) == pids

@@ -26,7 +26,7 @@ from etcdctl_remote.running import consent_on
 from etcdctl_remote.tasks import lab_up, namespace
 from tests.unit.operations.here import Canned, session
 
-CHANGING = {"deploy", "start", "stop", "destroy", "certs.revoke"}
+CHANGING = {"deploy", "start", "stop", "destroy", "rotate-certs", "certs.revoke"}
 PRINTING = {"check", "plan", "health", "status", "logs", "audit", "init", "lab.up", "lab.list", "lab.down"}
 
 

@@ -113,11 +113,13 @@ def test_one_of_one_ca_is_wrong_usage(found: Found) -> None:
     assert town.held.seen == before
 
 
-@pytest.mark.parametrize(("pki", "tasks"), [("", Task()), ("peer_ca: same", Task()), ("", Task({"peer"}))])
-def test_killed_at_every_step_the_next_run_finishes(found: Found, pki: str, tasks: Task) -> None:
+@pytest.mark.parametrize(
+    ("pki", "tasks", "every"), [("", Task(), 1), ("peer_ca: same", Task(), 5), ("", Task({"peer"}), 6)]
+)
+def test_killed_at_every_step_the_next_run_finishes(found: Found, pki: str, tasks: Task, every: int) -> None:
     """It finishes the replacement that was begun and begins no other; nothing is lost, nobody refused."""
     total = found(pki=pki).replace_ca(dry_run=True, which=tasks.which).changes
-    for cut in range(total):
+    for cut in range(0, total, every):
         town = found(pki=pki)
         before, old = town.starts(), town.held
         town.world.budget = cut
@@ -255,7 +257,7 @@ def test_back_from_each_state(found: Found, pause: str, back: State | None) -> N
 @pytest.mark.parametrize("pause", ["before-leaves", "before-drop", ""])
 def test_back_killed_at_every_step(found: Found, pause: str) -> None:
     """A deploy finishes what going back began, and so does the replacement's own task."""
-    for cut in range(12):
+    for cut in (0, 1, 3, 4, 7, 10):
         town = found()
         town.replace_ca(pause=pause)
         town.world.budget = cut
@@ -274,6 +276,30 @@ def test_back_killed_at_every_step(found: Found, pause: str) -> None:
         town.assert_whole()
 
 
+@pytest.mark.parametrize("cut", [1, 4, 10, 13, 16, 20, 23])
+def test_back_from_a_replacement_that_was_cut_off(found: Found, cut: int) -> None:
+    """In any state, half done: what was begun is undone by a state, and finished later."""
+    town = found()
+    town.world.budget = cut
+    with pytest.raises(Crash):
+        town.replace_ca()
+    town.world.budget = None
+    stopped = state(town)
+    town.rotate(back=True)
+    before = {
+        State.TRUST_BOTH: None,
+        State.NEW_LEAVES: State.TRUST_BOTH,
+        State.TRUST_NEW: State.NEW_LEAVES,
+    }
+    assert stopped is not None
+    assert state(town) is before[stopped]
+    town.assert_whole()
+    town.replace_ca()
+    assert state(town) is None
+    town.assert_unharmed()
+    town.assert_whole()
+
+
 def test_leaves_alone_are_not_renewed_while_members_lag_behind(found: Found) -> None:
     """Cut off in the last state: some trust both, some the new only; whose task it is is said."""
     town = found()
@@ -284,12 +310,31 @@ def test_leaves_alone_are_not_renewed_while_members_lag_behind(found: Found) -> 
         town.replace_ca()
     town.world.budget = None
     held = town.held.seen
-    with pytest.raises(Refused, match="trusts other CAs than this store") as caught:
+    with pytest.raises(Refused, match=r"n[23]: not restarted yet with the CAs of this store") as caught:
         town.rotate(FORCED)
     assert caught.value.hint.startswith("`rotate-certs --ca` finishes it")
     assert town.held.seen == held
     town.replace_ca()
     town.assert_unharmed()
+    town.assert_whole()
+
+
+def test_leaves_that_a_running_member_would_not_take_are_not_installed(found: Found) -> None:
+    """Observed, not assumed: n3's disk and digest say that it trusts both, and its process does not."""
+    town = found()
+    old = town.world.machines["n3"].trusts
+    town.replace_ca(pause="before-leaves")
+    town.world.machines["n3"].trusts = old
+    before, done = town.held.seen, len(town.world.done)
+    with pytest.raises(Refused, match="new certificates would not fit; nothing was installed") as caught:
+        town.replace_ca()
+    assert "n3 refuses its new peer certificate: tls alert" in caught.value.hosts["n1"]
+    assert "n3 refuses its new peer certificate: tls alert" in caught.value.hosts["n2"]
+    assert "its own client port refuses its new client certificate" in caught.value.hosts["n3"]
+    assert (town.held.seen, len(town.world.done)) == (before, done)
+    town.world.stop("n3")
+    town.world.start("n3")
+    town.replace_ca()
     town.assert_whole()
 
 

@@ -185,7 +185,7 @@ def test_a_member_that_was_stopped_is_not_started(found: Found) -> None:
     town.world.forget()
     todo = town.rotate(FORCED)
     assert [stage.hosts for stage in todo.stages] == [("n3",), ("n2",), ("n1",)]
-    assert "n3 does not serve: gets its certificates at once, before the others" in todo.notes
+    assert "n3 does not serve: it gets its certificates at once, before the others" in todo.notes
     assert "n3 was stopped: it gets its certificates and is not started" in todo.notes
     assert not town.world.machines["n3"].running
     assert not town.rotate()
@@ -263,17 +263,27 @@ def test_a_gate_that_closes_in_the_middle_stops_the_run(found: Found) -> None:
     assert town.world.done == []
 
 
-def test_a_leaf_that_a_running_member_would_not_take_is_not_installed(found: Found) -> None:
-    """Observed, not assumed: n3 runs with a bundle that is on no disk any more, and takes n1's old leaf."""
+def test_members_that_trust_other_cas_than_the_store_are_left_alone(found: Found) -> None:
+    """A store from elsewhere, with CAs that nobody has loaded: its leaves are given to nobody."""
     town = found()
-    stranger = rotation.trust_both(town.held, town.cluster, ago(0))
-    lone = renewed(rotation.advanced(stranger), town.cluster, ago(0))
-    town.store.save(lone)
-    with pytest.raises(Refused, match="would not fit; nothing was installed") as caught:
+    both = rotation.trust_both(town.held, town.cluster, ago(0))
+    town.store.save(renewed(rotation.advanced(both), town.cluster, ago(0)))
+    with pytest.raises(Refused, match="n1, n2, n3: not restarted yet with the CAs of this store"):
         town.rotate()
-    assert caught.value.hosts["n1"].startswith("its own gateway refuses its new server certificate: ")
-    assert "n3 refuses its new peer certificate" in caught.value.hosts["n1"]
     assert town.world.done == []
+
+
+def test_who_refuses_the_present_leaf_too_is_no_witness(found: Found) -> None:
+    """n3 takes nobody any more, whatever is shown to it: the others get new leaves, and it is named."""
+    other, town = found(), found()
+    town.world.machines["n3"].trusts = other.world.machines["n3"].trusts
+    shown = town.shows()
+    with pytest.raises(Failed, match="not everything is as wanted") as caught:
+        town.rotate(Due(None, only=("n1",), force=True))
+    assert caught.value.hosts == {
+        "n3": "its client port does not take our certificate: tls alert bad certificate"
+    }
+    assert [name for name, text in town.shows().items() if text != shown[name]] == ["n1"]
 
 
 def test_back_takes_the_leaves_before(found: Found) -> None:

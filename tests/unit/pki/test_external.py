@@ -12,7 +12,9 @@ import pytest
 from etcdctl_remote.desired.model import ClusterSpec, ExternalSpec, PkiSpec
 from etcdctl_remote.errors import Failed, Problem, Refused, UsageError
 from etcdctl_remote.observed.tls import contexts
+from etcdctl_remote.operations.certs_issue import issue
 from etcdctl_remote.pki import rotation
+from etcdctl_remote.pki.applications import Asked
 from etcdctl_remote.pki.generation import Due, Generation, renewed
 from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.pki.store import Store
@@ -339,7 +341,7 @@ def test_an_outside_ca_is_replaced_in_three_states(
     assert held.ca_bundle.count(b"BEGIN CERT") == 2
     assert held.peer_ca_bundle == before.peer_ca_bundle
     assert held.leaf("n1", Kind.SERVER) == before.leaf("n1", Kind.SERVER)
-    for issuer, roots in (("other", 2), ("other", 1)):
+    for issuer, roots in (("other", 2), ("other", 1), ("other", 1)):
         store.save(store.signed(renewed(rotation.advanced(held), wish, now), wish, now))
         held = deploy(wish)
         assert held.leaf("n1", Kind.SERVER).issuer == issuer
@@ -354,7 +356,7 @@ def test_from_here_to_outside(cluster: ClusterSpec, commanded: ClusterSpec, tmp_
     store, now = Store.beside(cluster), datetime.now(UTC)
     store.save(rotation.trust_both(store.prepare(commanded, now, replacing=True), commanded, now))
     held = deploy(commanded)
-    for _ in range(2):
+    for _ in range(3):
         store.save(store.signed(renewed(rotation.advanced(held), commanded, now), commanded, now))
         held = deploy(commanded)
     assert held.leaf("n1", Kind.SERVER).issuer == "signer"
@@ -378,3 +380,20 @@ def test_running_members_are_dialled_with_what_they_know(commanded: ClusterSpec)
     for kind in ("client", "peer"):
         meet(running.serve[kind], probing["n2"].dial[kind], "10.0.0.1")
         meet(probing["n1"].serve[kind], probing["n2"].dial[kind], "10.0.0.1")
+
+
+def test_an_application_is_signed_elsewhere_too(
+    folder: ClusterSpec, commanded: ClusterSpec, ca: openssl.Made, peer_ca: openssl.Made
+) -> None:
+    """By the command at once; through the folder in two runs, and its request is gone then."""
+    wanted, now = Asked("app", "", "client", "", 30), datetime.now(UTC)
+    deploy(commanded)
+    handed = issue(commanded, wanted, now)
+    assert handed.certificate.leaf.issuer == "signer"
+    assert handed.certificate.credential
+    with pytest.raises(Refused, match="to be signed elsewhere") as caught:
+        issue(folder, wanted, now)
+    assert list(caught.value.hosts) == ["app-application.csr"]
+    answer(folder, ca, peer_ca)
+    assert issue(folder, wanted, now).certificate.leaf.serial != handed.certificate.leaf.serial
+    assert not list(Store.beside(folder).root.glob("pending/*"))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from etcdctl_remote.observed.state import ClusterState, HostState, UnitState, quorum
+from etcdctl_remote.observed.state import ClusterState, HostState, Served, UnitState, Wire, quorum
 from etcdctl_remote.plan import gates
+from etcdctl_remote.plan.step import Gate
 from tests.unit.plan.clusters import Voter, lost, observed
 
 KINDS = (
@@ -244,3 +247,103 @@ def test_restarted_says_what_is_missing() -> None:
     bare = replace(old.hosts["n1"], unit=UnitState("active", pid=7))
     assert gate(replace(old, hosts={**old.hosts, "n1": bare})) is not None
     assert gate(lost(old, "n1")) == "n1: timed out"
+
+
+def leaf(name: str) -> tuple[bytes, str]:
+    """A certificate as far as a fingerprint goes: PEM, and the fingerprint of it."""
+    pem = ssl.DER_cert_to_PEM_cert(name.encode()).encode()
+    return pem, hashlib.sha256(name.encode()).hexdigest()
+
+
+SERVER, PEER, OTHER = leaf("server"), leaf("peer"), leaf("other")
+GOOD = Wire(Served(SERVER[0], True), Served(PEER[0], True), frozenset((2, 3)))
+"""What n1 of three shows when all is well."""
+
+
+def dialled(wire: Wire | None, *voters: Voter) -> ClusterState:
+    """Three members, or these, and n1 dialled anew."""
+    now = observed(voters or [Voter()] * 3)
+    return replace(now, hosts={**now.hosts, "n1": replace(now.hosts["n1"], wire=wire)})
+
+
+def shown(wire: Wire | None) -> str | None:
+    return gates.shows("n1", SERVER[1], PEER[1])(dialled(wire))
+
+
+def test_a_member_shows_what_it_was_given() -> None:
+    """Both ports, by their own certificate, to connections that are made anew."""
+    assert shown(GOOD) is None
+
+
+def test_what_nobody_has_dialled_is_not_shown() -> None:
+    """A stage that forgot to dial, or a host that was lost: never taken for shown."""
+    assert shown(None) == "n1: nobody has dialled it"
+    gate = gates.shows("n1", SERVER[1], PEER[1])
+    assert gate(lost(dialled(GOOD), "n1")) == "n1: timed out"
+
+
+@pytest.mark.parametrize("port", ["client", "peer"])
+@pytest.mark.parametrize(
+    ("served", "reason"),
+    [
+        (Served(error="connection refused"), "what its {} port shows was not seen: connection refused"),
+        (Served(OTHER[0], True), "its {} port still shows another certificate"),
+        (Served(OTHER[0], False, "bad certificate"), "its {} port still shows another certificate"),
+    ],
+)
+def test_either_port_is_looked_at(port: str, served: Served, reason: str) -> None:
+    """Unseen, or another certificate: which port it is stands in the reason."""
+    wire = replace(GOOD, client=served) if port == "client" else replace(GOOD, peer=served)
+    assert shown(wire) == f"n1: {reason.format(port)}"
+
+
+def test_the_ports_are_not_confused() -> None:
+    """The peer certificate on the client port is another certificate."""
+    assert shown(replace(GOOD, client=GOOD.peer)) == "n1: its client port still shows another certificate"
+
+
+@pytest.mark.parametrize("port", ["client", "peer"])
+def test_the_right_certificate_and_ours_refused_is_not_enough(port: str) -> None:
+    """Whoever shows the new one and takes nobody's has not the right bundle."""
+    served = Served((SERVER if port == "client" else PEER)[0], False, "tls alert unknown ca")
+    wire = replace(GOOD, client=served) if port == "client" else replace(GOOD, peer=served)
+    assert shown(wire) == f"n1: its {port} port does not take our certificate: tls alert unknown ca"
+
+
+def test_a_member_that_shows_all_and_lost_a_link_is_not_done() -> None:
+    """It stays healthy while it has one link of two."""
+    cut = replace(GOOD, links=frozenset((3,)))
+    assert shown(cut) == "n1: it has no link to n2 (etcd_network_active_peers)"
+    assert gates.linked("n1")(dialled(cut)) == shown(cut)
+    alone = replace(GOOD, links=frozenset())
+    assert gates.linked("n1")(dialled(alone)) == "n1: it has no link to n2, n3 (etcd_network_active_peers)"
+
+
+def test_links_to_members_that_do_not_serve_are_not_missed() -> None:
+    """n3 is down: nobody has a link to it."""
+    cut = replace(GOOD, links=frozenset((2,)))
+    assert gates.linked("n1")(dialled(cut, Voter(), Voter(), Voter(alive=False))) is None
+
+
+@pytest.mark.parametrize("wire", [None, replace(GOOD, links=None)])
+def test_links_of_which_nothing_is_known_pass(wire: Wire | None) -> None:
+    """Metrics may be switched off, or on another port: a gate cannot wait for what never comes."""
+    assert gates.linked("n1")(dialled(wire)) is None
+    assert gates.linked("n9")(dialled(wire)) is None
+
+
+def test_every_gate_has_to_hold() -> None:
+    """The first that does not says why, and those behind it are not asked."""
+    now, asked = observed([Voter()] * 3), []
+
+    def gate(reason: str | None) -> Gate:
+        def ask(_: ClusterState) -> str | None:
+            asked.append(reason)
+            return reason
+
+        return ask
+
+    assert gates.every()(now) is None
+    assert gates.every(gate(None), gate(None))(now) is None
+    assert gates.every(gate(None), gate("first"), gate("second"))(now) == "first"
+    assert asked == [None, None, None, "first"]
