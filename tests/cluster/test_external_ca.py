@@ -74,6 +74,7 @@ def test_a_command_signs(lab1: Lab, authority: openssl.Made, peers: openssl.Made
     drive.must(lab, "health")
     assert not list(lab.state.glob("certs/*/ca/*/*.key*"))
     no_key_is_seen(lab, tmp_path)
+    their_list_is_taken(lab, authority, tmp_path)
 
 
 def no_key_is_seen(lab: Lab, folder: Path) -> None:
@@ -127,6 +128,18 @@ def app_is_let_in(node: Node, folder: Path) -> int:
     status = opened.getresponse().status
     opened.close()
     return status
+
+
+def their_list_is_taken(lab: Lab, authority: openssl.Made, folder: Path) -> None:
+    """Revoke by the list of the intermediate that issues; without one nothing is begun."""
+    refused = drive.run(lab, "certs.revoke", "--name", "app", "-y")
+    assert refused.code == 4, refused
+    drive.tells(refused, "no list can be signed", "nothing was changed")
+    drive.tells(refused, "give the list by --crl FILE")
+    made = openssl.revoke(authority, folder / "app" / "app.crt", folder)
+    done = drive.must(lab, "certs.revoke", "--name", "app", "--crl", str(made), "-y")
+    assert "every member refuses it" in done.out
+    drive.settle_nothing(lab)
 
 
 def answer(lab: Lab, authority: openssl.Made, peers: openssl.Made) -> None:

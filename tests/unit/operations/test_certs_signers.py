@@ -318,44 +318,18 @@ pki: {{peer_ca: same, external: {{trust: {ca.certificate.with_name("root.crt")},
         refuse_bad_input(plain.source, Wanted("app"))
 
 
-CRL = """
-[ca]
-default_ca = etcd
-[etcd]
-database = {folder}/index.txt
-crlnumber = {folder}/crlnumber
-default_md = sha256
-default_crl_days = 30
-certificate = {signer.certificate}
-private_key = {signer.key}
-crl_extensions = extensions
-[extensions]
-authorityKeyIdentifier = keyid
-"""
-
-
-def their_list(folder: Path, signer: openssl.Made, revoked: Path) -> str:
-    """Revoke where the CA's key is."""
-    (folder / "crl.cnf").write_text(CRL.format(folder=folder, signer=signer))
-    (folder / "index.txt").write_text("")
-    (folder / "crlnumber").write_text("01\n")
-    openssl.openssl("ca", "-config", folder / "crl.cnf", "-revoke", revoked)
-    openssl.openssl("ca", "-config", folder / "crl.cnf", "-gencrl", "-out", folder / "their.crl")
-    return str(folder / "their.crl")
-
-
 def test_the_issuing_cas_list_is_taken(plain: ClusterSpec, ca: openssl.Made, tmp_path: Path) -> None:
     """An intermediate's, which only leaves carry; not that of somebody of the same name under another root."""
     spec = stored(elsewhere(plain, ca, command=openssl.command(ca, tmp_path)))
     one = issuing(spec, out=str(tmp_path / "app")).certificate
     now, kept = datetime.now(UTC), held(spec)
-    wanted = Wanted("app", crl=their_list(tmp_path, ca, tmp_path / "app/app.crt"))
+    wanted = Wanted("app", crl=str(openssl.revoke(ca, tmp_path / "app/app.crt", tmp_path)))
     done = listed(kept, found(root(spec), kept, wanted, now), wanted, now)
     assert done.serials == {one.leaf.serial}
     assert done.files.keys() == {"ca.crl", "peer-ca.crl"}
     (other := tmp_path / "other").mkdir()
     false = openssl.below(openssl.root(other, "root"), other, "signer")
-    wanted = Wanted("app", crl=their_list(other, false, tmp_path / "app/app.crt"))
+    wanted = Wanted("app", crl=str(openssl.revoke(false, tmp_path / "app/app.crt", other)))
     with pytest.raises(UsageError, match="was not signed by 'root'"):
         listed(kept, found(root(spec), kept, wanted, now), wanted, now)
 
