@@ -82,9 +82,18 @@ def test_clients_are_warned_with_the_day(found: Found) -> None:
     day = f"{town.held.authorities.client.not_after:%Y-%m-%d}"
     notes = "\n".join(town.replace_ca(dry_run=True).notes)
     assert "clients have to trust the new CA beside 'demo etcd CA " in notes
-    assert f"from {day} on in any case" in notes
+    assert f"after {day} in any case" in notes
     assert "(signs from now on)" in notes
     assert "(no longer trusted)" in notes
+
+
+def test_applications_with_certificates_of_the_old_ca_are_named(found: Found) -> None:
+    """With their last day, for whoever has to issue them anew; replacing the peer CA concerns none of them."""
+    town = found()
+    town.issue_for("billing")
+    notes = "\n".join(town.replace_ca(dry_run=True).notes)
+    assert "this one has to be issued anew before that: billing (serial " in notes
+    assert "billing" not in "\n".join(town.replace_ca(dry_run=True, which=frozenset(("peer",))).notes)
 
 
 @pytest.mark.parametrize("which", ["client", "peer"])
