@@ -59,9 +59,9 @@ class Floor:
         return ("bash", "-c", " && ".join(lines))
 
     def _certificates(self, node: Node) -> str:
-        return (
-            f"{self._ssh(node, 'sudo tar -x -C /')} <{shlex.quote(str(self.small / f'{node.name}.pki.tar'))}"
-        )
+        script = f"tar -x -C / && chgrp -R {self.cluster.user} {self.cluster.paths.config}/pki"
+        unpack = self._ssh(node, f"sudo sh -c {shlex.quote(script)}")
+        return f"{unpack} <{shlex.quote(str(self.small / f'{node.name}.pki.tar'))}"
 
     def _bytes(self, node: Node) -> str:
         release = f"/opt/etcd/v{self.cluster.version}"

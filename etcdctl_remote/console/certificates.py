@@ -73,8 +73,13 @@ def _leaf_rows(rows: tuple[Row, ...]) -> tuple[tuple[Cell | str, ...], ...]:
         groups = _grouped(places, lambda row: (_digest(row), row.verdict, _seen(row)))
         for same in groups:
             where = [row.place if len(groups) > 1 else row.place.partition(":")[0] for row in same]
-            shown.append((same[0].node, same[0].role, " ".join(where), *_facts(same[0], "ok")))
+            shown.append((same[0].node, same[0].role, " ".join(where), *_facts(same[0], _fine(same[0]))))
     return tuple(shown)
+
+
+def _fine(row: Row) -> str:
+    """Name the CA of an application's: nothing else in the table tells which of two it is."""
+    return f"ok, by {row.leaf.issuer}" if row.role == APPLICATION and row.leaf else "ok"
 
 
 def _grouped(rows: Iterable[Row], key: Callable[[Row], object]) -> list[list[Row]]:
@@ -115,7 +120,7 @@ def _seen(row: Row) -> str:
 
 def _cures(rows: Iterable[Row]) -> Iterable[Cell]:
     """Say what to do, each thing once, with whom it concerns; the gravest first."""
-    found: list[tuple[Fault, Row]] = [(fault, row) for row in rows for fault in row.faults]
+    found: list[tuple[Fault, Row]] = [(fault, row) for row in rows for fault in row.faults if fault.do]
     order = {fault: number for number, fault in enumerate(gravest_first(fault for fault, _ in found))}
     concerned: dict[str, list[Row]] = {}
     for fault, row in sorted(found, key=lambda pair: order[pair[0]]):

@@ -248,8 +248,11 @@ def _unreached(sight: Sight, node: str) -> Fault:
 
 def _application(sight: Sight, name: str, leaf: Leaf) -> Row:
     """Judge a certificate that was issued to an application; only the laptop's copy is known."""
+    row = Row(name, APPLICATION, LAPTOP, leaf)
+    if sight.held and leaf.serial in sight.held.revocations.serials:
+        return _judged(sight, row, (Fault(Verdict.REVOKED, f"issued by {leaf.issuer}", ""),))
     cure, trusted = f"`certs.issue --name {name}`", held_bundle(sight, CLIENT_CA)
     found = [*fitness.dates(sight, name, leaf, None, sight.within or fitness.third(leaf), cure)]
     if trusted and not fitness.chains(leaf, trusted):
         found.append(Fault(Verdict.WRONG_ISSUER, f"{leaf.issuer} is not in the laptop's bundle", cure))
-    return _judged(sight, Row(name, APPLICATION, LAPTOP, leaf), found)
+    return _judged(sight, row, found)

@@ -24,6 +24,8 @@ class Verdict(StrEnum):
     """What a certificate is at one place, the gravest last."""
 
     OK = "ok"
+    REVOKED = "revoked"
+    """Of an application: members refuse it, as was asked for."""
     EXPIRING = "expiring"
     NOT_LOADED = "not loaded"
     """A bundle on disk that the running process may not have read."""
@@ -45,7 +47,7 @@ class Verdict(StrEnum):
 
 
 GRAVITY = {verdict: number for number, verdict in enumerate(Verdict)}
-MILD = frozenset({Verdict.OK, Verdict.EXPIRING, Verdict.NOT_LOADED})
+MILD = frozenset({Verdict.OK, Verdict.REVOKED, Verdict.EXPIRING, Verdict.NOT_LOADED})
 """What alone is no failure."""
 
 
@@ -87,13 +89,19 @@ class Row:
         return self.faults[0].verdict if self.faults else Verdict.OK
 
     @property
+    def revoked(self) -> bool:
+        """Whether it is shown for the record only: when it ends concerns nobody."""
+        return self.verdict is Verdict.REVOKED
+
+    @property
     def days(self) -> int | None:
         """Whole days left; negative once it has ended."""
         return None if self.left is None else self.left // timedelta(days=1)
 
     def failing(self, within: timedelta) -> bool:
         """Whether monitoring should call: a bad verdict, or an end within this time."""
-        return self.verdict not in MILD or (self.left is not None and self.left <= within)
+        ends = self.left is not None and self.left <= within and not self.revoked
+        return self.verdict not in MILD or ends
 
 
 @dataclass(frozen=True)
@@ -130,12 +138,13 @@ class Report:
     @property
     def verdict(self) -> Verdict:
         """The gravest of all."""
-        return max((row.verdict for row in self.rows), key=GRAVITY.__getitem__, default=Verdict.OK)
+        found = (row.verdict for row in self.rows if not row.revoked)
+        return max(found, key=GRAVITY.__getitem__, default=Verdict.OK)
 
     @property
     def first(self) -> Row | None:
         """What ends first; a CA before the leaves that it takes along."""
-        dated = [row for row in self.rows if row.leaf]
+        dated = [row for row in self.rows if row.leaf and not row.revoked]
         return min(dated, key=lambda row: row.leaf.not_after if row.leaf else self.taken, default=None)
 
     @property

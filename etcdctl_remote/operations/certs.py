@@ -43,12 +43,12 @@ def certs(
 
 
 def _applications(session: Session) -> tuple[tuple[tuple[str, Leaf], ...], str]:
-    """Read what applications use: the newest of each name that was not revoked; and why it can't be read."""
-    from ..pki.issued import in_use
+    """Read what applications use, and what of it was revoked; and why it can't be read."""
+    from ..pki.issued import accounted
     from ..pki.store import Store
 
     try:
-        return in_use(Store.beside(session.cluster).root, _revoked(session)), ""
+        return accounted(Store.beside(session.cluster).root, _revoked(session), datetime.now(UTC)), ""
     except Problem as problem:
         return (), f"{problem.message}: {problem.hint}" if problem.hint else problem.message
 

@@ -8,6 +8,7 @@ from ..desired.model import ClusterSpec
 from ..errors import Refused, UsageError
 from ..pki import issued
 from ..pki.applications import Asked
+from ..pki.keyring import Keyring
 from ..pki.store import Store
 from .certs_issue import Handed, given_out, held_by, issue
 
@@ -15,11 +16,13 @@ OPERATOR = "operator"
 """Who is given out where nobody is named: issued at need."""
 
 
-def export(cluster: ClusterSpec, now: datetime, *, out: str, name: str = "") -> Handed:
+def export(
+    cluster: ClusterSpec, now: datetime, *, out: str, name: str = "", keys: Keyring | None = None
+) -> Handed:
     """Write the newest certificate of `name` that members accept."""
     if not out:
         raise UsageError("--out is missing: the folder for the files", "for example --out ./client")
-    held, root = held_by(cluster), Store.beside(cluster).root
+    held, root = held_by(cluster, keys), Store.beside(cluster).root
     register = issued.issued(root)
     known = list(dict.fromkeys(one.name for one in register))
     if name and name != OPERATOR and name not in known:
@@ -30,9 +33,9 @@ def export(cluster: ClusterSpec, now: datetime, *, out: str, name: str = "") -> 
     name = name or OPERATOR
     revoked = held.revocations.serials
     found = issued.usable(register, name, revoked, held.ca_bundle, now)
-    old = found and not held.authorities.client.signed(found.leaf.certificate)
+    old = found and not held.authorities.client.signed(found.leaf.certificate, found.leaf.carried)
     if name == OPERATOR and (found is None or old):
-        return issue(cluster, Asked(OPERATOR), now, out=out)
+        return issue(cluster, Asked(OPERATOR), now, out=out, keys=keys)
     if found is None:
         raise Refused(
             f"no member accepts what was issued to {name}: expired, revoked, of a former CA, or for no client",

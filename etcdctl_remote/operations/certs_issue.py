@@ -1,12 +1,12 @@
 """Issue a certificate for an application: a program that uses the cluster.
 
-It is signed here by the CA for clients, so no host is asked. Every one is kept in the register of
-the store, with its key if that was made here: who holds what is known when a CA is replaced
-or a certificate has to be revoked. Dangers, and what is done about them:
+It is signed by the CA for clients, here or where its key is, so no host is asked. Every one is kept
+in the register of the store, with its key if that was made here: who holds what is known when a CA
+is replaced or a certificate has to be revoked. Dangers, and what is done about them:
 
 - etcd takes the common name of a client for its user once `auth enable` was given: `root` is told.
 - A request says much about itself; only its key is taken (see `pki.requests`).
-- A file that is not ours is never written over.
+- A file that is not ours is never written over; that is seen before anything is signed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from ..pki.applications import Application, Asked, application
 from ..pki.authority import Authority, Credential
 from ..pki.bundle import Bundle, bundle
 from ..pki.csr import Request
-from ..pki.generation import Generation, refuse_other_nodes
+from ..pki.generation import Generation, refuse_other_nodes, refuse_other_signer
 from ..pki.inspect import read_leaf
 from ..pki.issued import Issued
-from ..pki.keyring import Ask, Keyring
+from ..pki.keyring import Keyring
+from ..pki.standin import StandIns
 from ..pki.store import Store
 
 
@@ -42,41 +43,62 @@ class Handed:
 
 
 def issue(
-    cluster: ClusterSpec, asked: Asked, now: datetime, *, out: str = "", csr: str = "", ask: Ask | None = None
+    cluster: ClusterSpec,
+    asked: Asked,
+    now: datetime,
+    *,
+    out: str = "",
+    csr: str = "",
+    keys: Keyring | None = None,
 ) -> Handed:
-    """Check everything, sign, enter it in the register, and write the files that were asked for.
-
-    `ask` asks for the passphrase of a CA key that is sealed by one.
-    """
+    """Check everything, have it signed, enter it in the register, and write the files that were asked for."""
     wanted = application(cluster, asked)
     key = requests.requested_key(_read(csr), csr, wanted.profile.usages) if csr else None
-    held = held_by(cluster, ask)
+    held, store = held_by(cluster, keys), Store.beside(cluster, keys)
+    refuse_other_signer(held, cluster)
     signer = held.authorities.client
-    if key is None:
-        one = _entry(wanted, signer, _signed(cluster, wanted, signer, now))
-    else:
-        one = _entry(wanted, signer, signer.certify(wanted.profile, key, now))
+    if key and signer.outside:
+        _refuse_elsewhere(wanted, signer, csr)
+    if out and signer.waits:
+        made = StandIns(now).issue(signer, wanted.profile)
+        given_out(cluster, held, _entry(wanted, held, made.certificate_pem if key else made), out)
+    signed = signer.certify(wanted.profile, key, now) if key else _signed(store, cluster, wanted, signer, now)
+    one = _entry(wanted, held, signed)
     given = given_out(cluster, held, one, out) if out else None
-    number = Store.beside(cluster).enrol(issued.entry_files(one))
+    number = store.enrol(issued.entry_files(one))
     if one.credential:
-        Store.beside(cluster).tidy(cluster, [one.credential])
+        store.tidy(cluster, [one.credential])
     if given:
         given.write()
-    kept = Store.beside(cluster).root / issued.FOLDER / number
+    kept = store.root / issued.FOLDER / number
     return Handed(replace(one, number=number), kept, given, _notes(wanted, one, signer, now))
 
 
-def _signed(cluster: ClusterSpec, wanted: Application, signer: Authority, now: datetime) -> Credential:
-    """Sign here, or have it signed where the CA's key is."""
+def _signed(
+    store: Store, cluster: ClusterSpec, wanted: Application, signer: Authority, now: datetime
+) -> Credential:
+    """Sign with the CA's key, opened if it is sealed; or have it done where the key is."""
     if not signer.outside:
         return signer.issue(wanted.profile, now)
     request = Request(wanted.name, "application", wanted.profile, signer)
-    return Store.beside(cluster).requested(cluster, [request], now)[request.label]
+    used = {one.leaf.fingerprint for one in issued.issued(store.root)}
+    return store.requested(cluster, [request], now, used)[request.label]
 
 
-def held_by(cluster: ClusterSpec, ask: Ask | None = None) -> Generation:
+def _refuse_elsewhere(wanted: Application, signer: Authority, csr: str) -> None:
+    """Refuse somebody's request where a CA elsewhere signs: it would decide what stands in the certificate."""
+    raise Refused(
+        f"{csr} cannot be signed here: the key of {signer.common_name!r} is elsewhere (`pki.external`); "
+        "nothing was changed",
+        f"its owner gives it to that CA, for CN {wanted.profile.common_name} and the usages "
+        f"{', '.join(f'{usage}Auth' for usage in wanted.profile.usages)}; members accept what it signs. Or leave "
+        "out --csr: then the key is made here, and the request goes to that CA",
+    )
+
+
+def held_by(cluster: ClusterSpec, keys: Keyring | None = None) -> Generation:
     """Read the certificates beside the inventory: a CA is never made by the way."""
-    held = Store.beside(cluster, Keyring(cluster.pki.ca_key, ask)).load()
+    held = Store.beside(cluster, keys).load()
     if held is None:
         raise Refused(
             f"there is no CA of {cluster.name} beside {cluster.source}; nothing was changed",
@@ -95,10 +117,9 @@ def given_out(cluster: ClusterSpec, held: Generation, one: Issued, out: str) -> 
     return found
 
 
-def _entry(wanted: Application, signer: Authority, made: Credential | bytes) -> Issued:
+def _entry(wanted: Application, held: Generation, made: Credential | bytes) -> Issued:
     pem, key = (made, None) if isinstance(made, bytes) else (made.certificate_pem, made.key_pem)
-    authority = Path(signer.key_file).parent.name
-    return Issued("", wanted.name, wanted.kind, authority, pem, key, read_leaf(pem, key))
+    return Issued("", wanted.name, wanted.kind, held.authorities.place, pem, key, read_leaf(pem, key))
 
 
 def _notes(wanted: Application, one: Issued, signer: Authority, now: datetime) -> tuple[str, ...]:
@@ -107,11 +128,11 @@ def _notes(wanted: Application, one: Issued, signer: Authority, now: datetime) -
         said.append(
             "etcd takes the common name for the user once `auth enable` was given: who holds this key is root there"
         )
-    if (
-        one.leaf.not_after >= signer.not_after
-        and now + timedelta(days=wanted.profile.days) > signer.not_after
-    ):
+    asked = now + timedelta(days=wanted.profile.days)
+    if one.leaf.not_after >= signer.not_after and asked > signer.not_after:
         said.append(f"cut to {one.leaf.not_after:%Y-%m-%d}, the end of its CA")
+    elif signer.outside and one.leaf.not_after < asked - timedelta(days=1):
+        said.append(f"{one.leaf.issuer!r} gave it until {one.leaf.not_after:%Y-%m-%d} only")
     return tuple(said)
 
 

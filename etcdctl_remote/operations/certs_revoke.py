@@ -30,6 +30,7 @@ from ..pki.generation import Generation
 from ..pki.issued import Issued
 from ..pki.profiles import Kind
 from ..pki.replaced import replaced
+from ..pki.standin import StandIns
 from ..pki.store import Store
 from ..plan.step import Plan
 from ..plan.steps import RestartEtcd
@@ -81,12 +82,12 @@ def revoke(session: Session, consent: Consent, wanted: Wanted) -> Plan:
     resolved(session.cluster)
     held, now = session.prepare(), datetime.now(UTC)
     targets = found(Store.beside(session.cluster).root, held, wanted, now)
-    revocations = listed(held, targets, wanted, now)
+    revocations = listed(held, targets, wanted, now, planned=consent.dry_run)
     later = replace(held, revocations=revocations, issued=(*held.issued, *_lines(held, revocations)))
     want = Wish(session.cluster, later, {})
     todo = deploy.carried_out(session, consent, want, planner(held, targets))
     if not consent.dry_run:
-        prove(session, later, targets)
+        prove(session, session.held() or later, targets)
     return todo
 
 
@@ -97,6 +98,8 @@ def refuse_bad_input(source: Path, wanted: Wanted) -> None:
     targets = found(Store.beside(cluster).root, held, wanted, now)
     if wanted.crl:
         listed(held, targets, wanted, now)
+    else:
+        _refuse_unsigned(held, _new(held, targets))
 
 
 def found(root: Path, held: Generation, wanted: Wanted, now: datetime) -> tuple[Target, ...]:
@@ -119,22 +122,46 @@ def found(root: Path, held: Generation, wanted: Wanted, now: datetime) -> tuple[
     return tuple(_issued(one, held, now) for one in valid)
 
 
-def listed(held: Generation, targets: Sequence[Target], wanted: Wanted, now: datetime) -> Revocations:
-    """Add the targets to what is revoked: by a list of our own, or by the one that was given."""
-    signers: dict[Port, Authority] = {"client": held.authorities.client, "peer": held.authorities.peer}
+def listed(
+    held: Generation, targets: Sequence[Target], wanted: Wanted, now: datetime, *, planned: bool = False
+) -> Revocations:
+    """Add the targets to what is revoked: by a list of our own, or by the one that was given.
+
+    One that is only `planned` opens no key that is sealed: a stand-in signs it.
+    """
+    signers = _signers(held)
     if wanted.crl:
         return _given(held, targets, wanted.crl, signers, now)
-    new = [target.revoked for target in targets if target.revoked.serial not in held.revocations.serials]
+    new = _new(held, targets)
     if not new:
         return held.revocations
-    lacking = {port: signers[port] for one in new for port in one.ports if signers[port].key is None}
-    if lacking:
-        names = ", ".join(sorted({repr(signer.common_name) for signer in lacking.values()}))
-        raise Refused(
-            f"the key of {names} is not here: no list can be signed; nothing was changed",
-            f"have its owner revoke {', '.join(one.serial for one in new)}, and give the list by --crl FILE",
-        )
+    _refuse_unsigned(held, new)
+    if planned:
+        stand_ins = StandIns(now)
+        signers = {port: stand_ins.of(ca) if ca.waits else ca for port, ca in signers.items()}
     return crl.revoke(held.revocations, new, signers, now)
+
+
+def _signers(held: Generation) -> dict[Port, Authority]:
+    return {"client": held.authorities.client, "peer": held.authorities.peer}
+
+
+def _new(held: Generation, targets: Sequence[Target]) -> list[Revoked]:
+    return [target.revoked for target in targets if target.revoked.serial not in held.revocations.serials]
+
+
+def _refuse_unsigned(held: Generation, new: Sequence[Revoked]) -> None:
+    """Refuse to revoke without a list where the key that would sign one is not here."""
+    signers = _signers(held)
+    lacking = {port: signers[port] for one in new for port in one.ports if signers[port].key is None}
+    if not lacking:
+        return
+    names = ", ".join(sorted({repr(signer.common_name) for signer in lacking.values()}))
+    elsewhere = " (`pki.external`)" if any(signer.outside for signer in lacking.values()) else ""
+    raise Refused(
+        f"the key of {names} is not here{elsewhere}: no list can be signed; nothing was changed",
+        f"have its owner revoke {', '.join(one.serial for one in new)}, and give the list by --crl FILE",
+    )
 
 
 def planner(held: Generation, targets: Sequence[Target]) -> Callable[[Wish, ClusterState], Plan]:
@@ -240,7 +267,10 @@ def _given(
     held: Generation, targets: Sequence[Target], path: str, signers: dict[Port, Authority], now: datetime
 ) -> Revocations:
     """Take in a list of the CA's owner: whole, and with all that was revoked before."""
-    ports, der = crl.taken(_read(path), path, signers)
+    carried = {one for leaf in held.leaves.values() for one in leaf.carried}
+    for target in targets:
+        carried |= set(target.credential.carried if target.credential else ())
+    ports, der = crl.taken(_read(path), path, signers, tuple(carried))
     serials = crl.serials(der)
     wrong = [f"{target} is not in it" for target in targets if target.revoked.serial not in serials]
     wrong += [

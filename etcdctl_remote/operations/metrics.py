@@ -76,6 +76,8 @@ def exposition(report: Report) -> str:
 
 def _samples(report: Report) -> Iterator[tuple[str, Mapping[str, str], float]]:
     for row in report.rows:
+        if row.revoked:
+            continue
         kind = "ca" if row.authority else "certificate"
         if row.leaf:
             named = {**_where(row), "subject": row.leaf.subject, "serial": row.leaf.serial}

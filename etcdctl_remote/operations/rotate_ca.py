@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 from ..desired.model import ClusterSpec
 from ..errors import Failed, Refused, UsageError
 from ..observed.state import ClusterState
 from ..pki import rotation
-from ..pki.generation import Generation, State, renewed
+from ..pki.generation import Generation, Rotation, State, renewed
+from ..pki.issued import applications_of
 from ..pki.rotation import Which
 from ..plan.step import Plan
 from . import converge, leaves
@@ -61,6 +63,7 @@ def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
     states = course(session, held, task.which, clock)
     _refuse_unready(Wish(cluster, states[0], {}), now)
     todo = whole(cluster, states, now)
+    todo = replace(todo, notes=(*todo.notes, *clients(states[0], session.store().root, clock)))
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo
     for number, state in enumerate(states):
@@ -74,9 +77,13 @@ def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
 
 
 def _state(generation: Generation) -> State:
+    return _rotation(generation).state
+
+
+def _rotation(generation: Generation) -> Rotation:
     if generation.rotation is None:
         raise ValueError("no CA is being replaced")
-    return generation.rotation.state
+    return generation.rotation
 
 
 def _refuse_which(cluster: ClusterSpec, held: Generation, which: Collection[Which]) -> None:
@@ -148,23 +155,29 @@ def imagined(want: Wish, now: ClusterState) -> ClusterState:
 
 
 def notes(states: tuple[Generation, ...]) -> Iterator[str]:
-    """Say what becomes of clients, and by which day at the latest."""
-    first = states[0]
+    """Say what is issued, and what is decided later."""
     for state in states:
         yield from state.issued
-    if _state(first) is State.TRUST_NEW:
-        return
-    for old in rotation.old_cas(first):
-        if _state(first) is State.TRUST_BOTH:
-            yield (
-                f"clients have to trust the new CA beside {old.common_name!r} before the leaves change "
-                "(`certs.export` writes the bundle of both; --pause-before-leaves waits for you)"
-            )
-        yield (
-            f"clients with certificates of {old.common_name!r} are refused once only the new CA is trusted: "
-            f"today, or with --pause-before-drop when you go on; from {old.not_after:%Y-%m-%d} on in any case"
-        )
     yield "who leads, and so restarts last, is looked at anew in each state"
+
+
+def clients(first: Generation, store: Path, clock: datetime) -> Iterator[str]:
+    """Say what becomes of applications, and from which day on. Of the peer CA they know nothing."""
+    if _state(first) is State.TRUST_NEW or "client" not in rotation.under_way(first):
+        return
+    before = _state(first) is State.TRUST_BOTH
+    old = first.authorities.client if before else _rotation(first).other.client
+    if before:
+        yield (
+            f"clients have to trust the new CA beside {old.common_name!r} before the leaves change "
+            "(`certs.export` writes the bundle of both; --pause-before-leaves waits for you)"
+        )
+    yield (
+        f"clients with certificates of {old.common_name!r} are refused after {clock:%Y-%m-%d}, today, when only the "
+        f"new CA is trusted; with --pause-before-drop after the day you go on; after {old.not_after:%Y-%m-%d} in any case"
+    )
+    for each in applications_of(store, [old], clock):
+        yield f"this one has to be issued anew before that: {each}"
 
 
 def _plan(want: Wish, now: ClusterState) -> Plan:

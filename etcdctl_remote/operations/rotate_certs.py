@@ -124,7 +124,8 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
             f"{', '.join(behind)}: not restarted yet with the CAs of this store: a replacement is under way",
             "`rotate-certs --ca` finishes it, and renews the leaves as well",
         )
-    specs = {name: want.spec(want.cluster.node(name), host, formed=True) for name, host in now.hosts.items()}
+    nodes = [node for node in want.cluster.nodes if node.name in now.hosts]
+    specs = {node.name: want.spec(node, now.hosts[node.name], formed=True) for node in nodes}
     found = {name: leaves.writing(want, spec, now.hosts[name]) for name, spec in specs.items()}
     todo = {name: steps for name, steps in found.items() if steps}
     fallen = _fallen(now, todo)

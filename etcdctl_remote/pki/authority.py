@@ -40,6 +40,11 @@ class Credential:
     certificate_pem: bytes
     key_pem: Secret
 
+    @property
+    def carried(self) -> tuple[x509.Certificate, ...]:
+        """The intermediates behind the leaf."""
+        return chain.load(self.certificate_pem)[1:]
+
 
 @dataclass(frozen=True)
 class Authority:

@@ -8,7 +8,7 @@ nothing is shipped that was not read back, by the rules of Go's `x509.ParseRevoc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ..errors import UsageError
+from . import chain
 from .authority import Authority
+from .inspect import is_ca
 
 Port = Literal["client", "peer"]
 
@@ -141,10 +143,16 @@ def _inside(der: bytes) -> bytes | None:
     return der[2 + (der[1] & 0x7F) :]
 
 
-def taken(content: bytes, source: str, signers: Mapping[Port, Authority]) -> tuple[tuple[Port, ...], bytes]:
+def taken(
+    content: bytes,
+    source: str,
+    signers: Mapping[Port, Authority],
+    carried: Sequence[x509.Certificate] = (),
+) -> tuple[tuple[Port, ...], bytes]:
     """Take in a list that the owner of the CA made, PEM or DER: whose it is, and its DER.
 
-    UsageError unless one of our CAs signed it and etcd can read it.
+    UsageError unless one of our CAs signed it and etcd can read it; or an intermediate below one, of
+    those that leaves carry.
     """
     try:
         pem = b"-----BEGIN" in content
@@ -156,15 +164,26 @@ def taken(content: bytes, source: str, signers: Mapping[Port, Authority]) -> tup
             f"{source} is no list of revoked certificates that etcd reads: {error}",
             "make one of version 2 (openssl ca -gencrl with crl_extensions), PEM or DER",
         ) from error
-    ports = tuple(port for port, signer in signers.items() if found.is_signature_valid(_public(signer)))
+    ports = tuple(port for port, signer in signers.items() if _signer_of(found, signer, carried))
     if not ports:
         names = " or ".join(dict.fromkeys(repr(signer.common_name) for signer in signers.values()))
         raise UsageError(f"{source} was not signed by {names}", "have the owner of that CA make it")
     return ports, der
 
 
-def _public(signer: Authority) -> Any:
-    return signer.parsed.public_key()
+def _signer_of(
+    found: x509.CertificateRevocationList, trusted: Authority, carried: Sequence[x509.Certificate]
+) -> bool:
+    """Whether this CA signed a list, or one that leads to it."""
+    return any(
+        found.is_signature_valid(_public(one))
+        for one in (*trusted.chain, *filter(is_ca, carried))
+        if chain.upwards(one, (*carried, *trusted.chain))[-1] in trusted.chain
+    )
+
+
+def _public(one: x509.Certificate) -> Any:
+    return one.public_key()
 
 
 def read(directory: Path, document: object) -> Revocations:

@@ -1,4 +1,7 @@
-"""Requests to a CA elsewhere: what is asked for, as a CSR, and what came back, checked."""
+"""Requests (CSR) that we make for a CA elsewhere, and what came back, checked.
+
+What others request of us is in `requests`.
+"""
 
 from __future__ import annotations
 

@@ -124,11 +124,12 @@ class Folder:
         return answers
 
     def _refusal(self, requests: Sequence[Request], missing: Mapping[str, str]) -> Refused:
+        one = next(iter(requests)).label if len(requests) == 1 else "NODE-KIND"
         return Refused(
             f"{len(missing)} of {len(requests)} certificates are to be signed elsewhere: their requests lie in "
             f"{self.path}; nothing else was changed",
             "sign each with the CA of its kind, names and usages kept; put the chain (leaf first) beside it as "
-            "NODE-KIND.crt; then run the task again",
+            f"{one}.crt; then run the task again",
             missing,
         )
 

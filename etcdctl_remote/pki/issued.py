@@ -11,15 +11,12 @@ import json
 import shlex
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from ..errors import UsageError
 from ..secret import Secret
-from . import reading
+from . import chain, reading
 from .applications import KINDS, NAME
 from .authority import Authority, Credential
 from .inspect import Leaf, read_leaf
@@ -86,10 +83,35 @@ def entry_files(one: Issued) -> Mapping[str, bytes]:
     return files if one.key_pem is None else files | {f"{one.name}.key": one.key_pem.reveal}
 
 
-def in_use(root: Path, revoked: Collection[str]) -> tuple[tuple[str, Leaf], ...]:
-    """By name, what applications use as far as we know: the newest of each that was not revoked."""
-    newest = {one.name: one.leaf for one in issued(root) if one.leaf.serial not in revoked}
-    return tuple(sorted(newest.items()))
+def accounted(root: Path, revoked: Collection[str], now: datetime) -> tuple[tuple[str, Leaf], ...]:
+    """By name, what applications use as far as we know: the newest of each that was not revoked.
+
+    And what was, until it ends.
+    """
+    register = issued(root)
+    newest = {one.name: one.leaf for one in register if one.leaf.serial not in revoked}
+    gone = [(one.name, one.leaf) for one in register if one.leaf.serial in revoked and one.valid(now)]
+    return tuple(sorted([*newest.items(), *gone], key=lambda pair: pair[0]))
+
+
+def applications_of(root: Path, old: Iterable[Authority], now: datetime | None = None) -> list[str]:
+    """Name what these CAs signed and members still accept, with its end: refused once nobody trusts them.
+
+    Not the newest of a name alone: which of two an application shows, only its owner knows.
+    """
+    held, clock, authorities = reading.load(root, _unopened), now or datetime.now(UTC), tuple(old)
+    revoked = held.revocations.serials if held else frozenset()
+    return [
+        f"{one.name} (serial {one.leaf.serial}, until {one.leaf.not_after:%Y-%m-%d})"
+        for one in sorted(issued(root), key=lambda each: (each.name, each.number))
+        if one.valid(clock)
+        and one.leaf.serial not in revoked
+        and any(ca.signed(one.leaf.certificate, one.leaf.carried) for ca in authorities)
+    ]
+
+
+def _unopened(content: bytes, place: str) -> Secret:
+    raise ValueError(f"{place}: nothing is signed here, so no key is opened")
 
 
 def named(found: Iterable[Issued], name: str) -> tuple[Issued, ...]:
@@ -113,10 +135,8 @@ def usable(
 
 
 def _trusted(one: Issued, bundle: bytes) -> bool:
-    authorities = x509.load_pem_x509_certificates(bundle)
-    return any(
-        Authority(ca.public_bytes(Encoding.PEM), None).signed(one.leaf.certificate) for ca in authorities
-    )
+    roots = chain.load(bundle)
+    return chain.upwards(one.leaf.certificate, (*one.leaf.carried, *roots))[-1] in roots
 
 
 def _entry(folder: Path) -> Issued:

@@ -1,7 +1,8 @@
-"""Requests for certificates (CSR, PKCS#10) whose keys never leave their owners.
+"""Requests (CSR) of others that we sign: their keys never leave their owners.
 
 Of a request we take the public key and the proof that its owner has the private one. Names,
-usages and whatever else it asks for are never copied: what is signed is decided here.
+usages and whatever else it asks for are never copied: what is signed is decided here. What we
+request of a CA elsewhere is in `csr`.
 """
 
 from __future__ import annotations

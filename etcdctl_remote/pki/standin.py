@@ -24,10 +24,14 @@ class StandIns:
     def issue(self, ca: Authority, profile: Profile) -> Credential:
         """Make a leaf with the names and dates that the real one will have."""
         ca.refuse_outside_lifetime(self.now)
+        return self.of(ca).issue(profile, self.now)
+
+    def of(self, ca: Authority) -> Authority:
+        """Return the throw-away CA in the place of this one."""
         if ca.certificate not in self.made:
             end = ca.not_after
             self.made[ca.certificate] = Authority.until("stand-in", "ecdsa-p256", self.now, end)
-        return self.made[ca.certificate].issue(profile, self.now)
+        return self.made[ca.certificate]
 
     @property
     def trust(self) -> bytes:

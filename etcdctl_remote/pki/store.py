@@ -130,9 +130,16 @@ class Store:
         return completed(generation, done) if done else generation
 
     def requested(
-        self, cluster: ClusterSpec, requests: Sequence[Request], now: datetime
+        self,
+        cluster: ClusterSpec,
+        requests: Sequence[Request],
+        now: datetime,
+        used: Collection[str] = frozenset(),
     ) -> Mapping[str, Credential]:
-        """Have requests signed as `pki.external` says; what was signed, by label."""
+        """Have requests signed as `pki.external` says; what was signed, by label.
+
+        `used` are fingerprints of certificates that are to be renewed, besides the nodes'.
+        """
         spec = cluster.pki.external
         if spec is None:
             raise Refused(
@@ -143,8 +150,8 @@ class Store:
         if spec.command:
             return external.by_command(spec, requests, cluster.source.absolute().parent, now)
         held = self.load()
-        used = {leaf.fingerprint for leaf in held.leaves.values()} if held else set()
-        return self._folder(cluster).sign(requests, used, now)
+        nodes = {leaf.fingerprint for leaf in held.leaves.values()} if held else set()
+        return self._folder(cluster).sign(requests, {*nodes, *used}, now)
 
     def tidy(self, cluster: ClusterSpec, signed: Collection[Credential]) -> None:
         """Remove requests that were answered: what was signed is saved by now."""

@@ -44,6 +44,13 @@ def install_by_hand(lab: Lab, store: Store) -> None:
             execute(node, f'printf %s "$1" >{drive.PKI}/{name}', text.decode())
 
 
+def verdicts(lab: Lab) -> set[str]:
+    """Return what `certs` finds wrong, as a monitoring script asks it."""
+    found = drive.run(lab, "certs", "--fail-within", "1d", "-o", "json")
+    assert found.code == 1, found
+    return {fault["verdict"] for one in found.json()["certificates"] for fault in one["faults"]}
+
+
 def test_leaves_that_have_expired(lab3: Lab) -> None:
     """Nobody can make a new connection; new leaves mend that, and the members go on under the same PIDs."""
     cluster, store = store_made(lab3, timedelta(days=10))
@@ -58,6 +65,7 @@ def test_leaves_that_have_expired(lab3: Lab) -> None:
     execute(fallen, "systemctl stop etcd.service")
     pids = drive.pids(lab3)
     assert drive.run(lab3, "health").code == 1
+    assert verdicts(lab3) >= {"expired"}
     done = drive.must(lab3, "rotate-certs", "-y")
     drive.tells(done, "server certificate for n1", "expired on")
     drive.tells(done, "n1, n2, n3", "do not serve")
@@ -82,6 +90,7 @@ def test_a_ca_that_has_expired(lab3: Lab) -> None:
     pids = drive.pids(lab3)
     while time.time() < end:
         time.sleep(0.5)
+    assert verdicts(lab3) >= {"expired"}
     done = drive.run(lab3, "rotate-certs", "-y")
     assert done.code == 2, done
     assert drive.pids(lab3) == pids
@@ -105,6 +114,7 @@ def test_files_that_were_spoilt(lab3: Lab) -> None:
     )
     before = drive.certificates(lab3)
     pids = drive.pids(lab3)
+    assert verdicts(lab3) >= {"missing", "wrong key", "wrong names"}
     done = drive.must(lab3, "rotate-certs", "-y")
     drive.tells(done, "n1", "server.key is missing")
     drive.tells(done, "n2", "peer.key is not the one that was issued")

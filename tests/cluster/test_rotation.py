@@ -139,6 +139,10 @@ def test_new_names_renew_the_leaves_concerned_and_no_other(lab3: Lab) -> None:
         )
         assert "etcd.example.org" in names.value.get_values_for_type(x509.DNSName)
     drive.settle_nothing(lab3)
+    refused = drive.run(lab3, "rotate-certs", "--back", "-y")
+    assert refused.code == 4, refused
+    drive.tells(refused, "n2", "it does not name etcd.example.org")
+    drive.edit_node(lab3, "n2", lab3.nodes[1].address)
     drive.must(lab3, "rotate-certs", "--back", "-y")
     assert drive.certificates(lab3) == before
     assert drive.pids(lab3) == pids

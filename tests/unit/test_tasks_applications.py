@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from etcdctl_remote.desired import inventory
 from etcdctl_remote.pki.issued import issued
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.tasks_certs import certs_export, certs_issue, certs_revoke
+from tests.unit.program import PROGRAM, environment, run
 
 INVENTORY = """
 cluster: demo
@@ -116,3 +118,37 @@ def test_export_asks_the_hosts_for_addresses_that_only_they_know(
     monkeypatch.setattr("etcdctl_remote.session.session", opened)
     certs_export(Context(), out=str(path.parent / "client"), inventory=str(path))
     assert "--endpoints=https://10.255.255.7:2379,https://10.255.255.2:2379" in capsys.readouterr().out
+
+
+SEALED = INVENTORY + "pki: {peer_ca: same, ca_key: {protect: passphrase, passphrase: 'SOURCE'}}\n"
+
+
+def test_a_passphrase_in_automation(tmp_path: Path) -> None:
+    """From the environment, or a file descriptor; a wrong one is bad input, and changes nothing."""
+    path = tmp_path / "inventory.yaml"
+    path.write_text(SEALED.replace("SOURCE", "env:CA_PHRASE"))
+    made = run("certs.init", folder=tmp_path, env={"CA_PHRASE": "right"})
+    assert made.returncode == 0, made.stderr
+    wanted = ("certs.issue", "--name", "app", "--out", "out")
+    for env in ({"CA_PHRASE": "wrong"}, {}):
+        wrong = run(*wanted, folder=tmp_path, env=env)
+        assert wrong.returncode == 2, wrong
+    assert "in $CA_PHRASE, which is not set" in wrong.stderr
+    assert not (tmp_path / "out").exists()
+    assert issued(tmp_path / "certs" / "demo") == ()
+    done = run(*wanted, folder=tmp_path, env={"CA_PHRASE": "right"})
+    assert done.returncode == 0, done.stderr
+
+    path.write_text(SEALED.replace("SOURCE", "fd:3"))
+    (tmp_path / "phrase").write_text("right\n")
+    (tmp_path / "phrase").chmod(0o600)
+    shell = ["sh", "-c", 'exec "$@" 3<phrase', "sh", *PROGRAM, "certs.export", "--out", "bundle"]
+    exported = subprocess.run(
+        shell, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert exported.returncode == 0, exported
+    assert sorted(file.name for file in (tmp_path / "bundle").iterdir()) == [
+        "ca.crt",
+        "operator.crt",
+        "operator.key",
+    ]

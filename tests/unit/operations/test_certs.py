@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from etcdctl_remote.console.certificates import CertificatesView
 from etcdctl_remote.desired.model import ClusterSpec
 from etcdctl_remote.errors import LoginFailed, Problem, TimedOut, Unreachable
 from etcdctl_remote.observed.certificates import NodeCertificates
@@ -16,6 +17,7 @@ from etcdctl_remote.observed.state import Served, Wire
 from etcdctl_remote.observed.verdicts import Report, Verdict
 from etcdctl_remote.operations.certs import certs
 from etcdctl_remote.operations.certs_issue import issue
+from etcdctl_remote.operations.metrics import exposition
 from etcdctl_remote.operations.session import Session
 from etcdctl_remote.pki.applications import Asked
 from etcdctl_remote.pki.crl import Revoked, revoke
@@ -146,7 +148,7 @@ def test_it_only_reads(folder: Path) -> None:
 
 
 def test_what_applications_use_is_in_the_list(folder: Path) -> None:
-    """The newest of each name, but for what is revoked; a damaged register hides nothing else, and is told."""
+    """The newest of each name, and what is revoked, marked so; a damaged register hides nothing else, and is told."""
     stored(folder)
     found = opened(folder)
     store = Store.beside(found.cluster)
@@ -166,11 +168,23 @@ def test_what_applications_use_is_in_the_list(folder: Path) -> None:
     store.save(replace(held, revocations=lists, issued=("revoked",)))
     report = certs(found)
     listed = [row for row in report.rows if row.role == "application"]
-    assert [(row.node, row.leaf and row.leaf.serial) for row in listed] == [("app", made["app"][1].serial)]
+    assert [(row.node, row.leaf and row.leaf.serial, row.verdict) for row in listed] == [
+        ("app", made["app"][1].serial, Verdict.OK),
+        *(("gone", leaf.serial, Verdict.REVOKED) for leaf in made["gone"]),
+    ]
     assert not report.damaged
+    ca, text = held.authorities.client.common_name, CertificatesView(report).text(lambda text, style: text)
+    app, *gone = [line for line in text.splitlines() if " application " in line]
+    assert app.split()[3:5] == [f"{made['app'][1].not_after:%Y-%m-%d}", str(listed[0].days)]
+    assert app.endswith(f"ok, by {ca}")
+    assert all(line.endswith(f"revoked: issued by {ca}") for line in gone)
+    assert not [row for row in listed[1:] if row.failing(timedelta(days=10000))]
+    assert listed[0].failing(timedelta(days=10000))
+    assert 'node="app"' in exposition(report)
+    assert 'node="gone"' not in exposition(report)
 
     (store.root / "issued" / "0001" / "issued.json").write_text("{")
     damaged = certs(found)
-    assert len(damaged.rows) == len(report.rows) - 1
+    assert len(damaged.rows) == len(report.rows) - len(listed)
     assert "0001/issued.json is damaged" in damaged.damaged
     assert any("the register cannot be read" in note for note in damaged.notes)

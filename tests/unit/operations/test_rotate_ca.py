@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from etcdctl_remote.errors import Refused, Unreachable, UsageError
+from etcdctl_remote.operations.certs_issue import issue
 from etcdctl_remote.operations.rotate_ca import Task
+from etcdctl_remote.pki.applications import Asked
 from etcdctl_remote.pki.generation import State
 from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.plan.steps import RestartEtcd
@@ -82,9 +85,18 @@ def test_clients_are_warned_with_the_day(found: Found) -> None:
     day = f"{town.held.authorities.client.not_after:%Y-%m-%d}"
     notes = "\n".join(town.replace_ca(dry_run=True).notes)
     assert "clients have to trust the new CA beside 'demo etcd CA " in notes
-    assert f"from {day} on in any case" in notes
+    assert f"after {day} in any case" in notes
     assert "(signs from now on)" in notes
     assert "(no longer trusted)" in notes
+
+
+def test_applications_with_certificates_of_the_old_ca_are_named(found: Found) -> None:
+    """With their last day, for whoever has to issue them anew; replacing the peer CA concerns none of them."""
+    town = found()
+    issue(town.cluster, Asked("billing", "", "client", "", 30), datetime.now(UTC))
+    notes = "\n".join(town.replace_ca(dry_run=True).notes)
+    assert "this one has to be issued anew before that: billing (serial " in notes
+    assert "billing" not in "\n".join(town.replace_ca(dry_run=True, which=frozenset(("peer",))).notes)
 
 
 @pytest.mark.parametrize("which", ["client", "peer"])

@@ -88,3 +88,30 @@ def command(ca: Made, folder: Path, *, behind: bool = True) -> list[str]:
     )
     script.chmod(0o700)
     return [str(script)]
+
+
+_LIST = """
+[ca]
+default_ca = etcd
+[etcd]
+database = {folder}/index.txt
+crlnumber = {folder}/crlnumber
+default_md = sha256
+default_crl_days = 30
+certificate = {ca.certificate}
+private_key = {ca.key}
+crl_extensions = extensions
+[extensions]
+authorityKeyIdentifier = keyid
+"""
+
+
+def revoke(ca: Made, certificate: Path, folder: Path) -> Path:
+    """Revoke where the CA's key is: the list, PEM."""
+    config, made = folder / "crl.cnf", folder / "their.crl"
+    config.write_text(_LIST.format(folder=folder, ca=ca))
+    (folder / "index.txt").write_text("")
+    (folder / "crlnumber").write_text("01\n")
+    openssl("ca", "-config", config, "-revoke", certificate)
+    openssl("ca", "-config", config, "-gencrl", "-out", made)
+    return made
