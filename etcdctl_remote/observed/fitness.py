@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
+from ..pki import chain
 from ..pki.inspect import Leaf, read_leaf, signed_by
 from ..pki.profiles import Kind, Profile, node_profiles
 from .verdicts import CLIENT_CA, PEER_CA, Fault, Sight, Verdict
@@ -105,11 +104,8 @@ def _issuer(sight: Sight, node: str, kind: Kind, leaf: Leaf, cure: str) -> Itera
 
 def chains(leaf: Leaf, trusted: tuple[Leaf, ...], between: tuple[Leaf, ...] = ()) -> bool:
     """Whether signatures lead from a leaf to a trusted CA, over intermediates if need be."""
-    return signed_by(leaf.certificate, _pem((leaf, *between)), _pem(trusted))
-
-
-def _pem(leaves: Iterable[Leaf]) -> bytes:
-    return b"".join(leaf.certificate.public_bytes(Encoding.PEM) for leaf in leaves)
+    carried = chain.pem((leaf.certificate, *leaf.carried, *(one.certificate for one in between)))
+    return signed_by(leaf.certificate, carried, chain.pem(ca.certificate for ca in trusted))
 
 
 def _intermediates(sight: Sight, node: str, kind: Kind) -> tuple[Leaf, ...]:

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from etcdctl_remote.desired.model import CaKeySpec, ClusterSpec, ExternalSpec, PkiSpec
 from etcdctl_remote.errors import Failed, Refused, UsageError
+from etcdctl_remote.observed.judging import judge
+from etcdctl_remote.observed.verdicts import Sight, Verdict
 from etcdctl_remote.operations.certs_export import export
 from etcdctl_remote.operations.certs_init import Imports, certs_init
 from etcdctl_remote.operations.certs_issue import Handed, issue
@@ -22,7 +24,7 @@ from etcdctl_remote.pki import chain, crl
 from etcdctl_remote.pki.applications import Asked
 from etcdctl_remote.pki.authority import Credential
 from etcdctl_remote.pki.generation import Generation
-from etcdctl_remote.pki.issued import applications_of, issued
+from etcdctl_remote.pki.issued import accounted, applications_of, issued
 from etcdctl_remote.pki.keyring import Keyring
 from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.pki.store import Store
@@ -205,6 +207,24 @@ def test_an_intermediate_stands_behind_the_leaf(plain: ClusterSpec, ca: openssl.
     trusted = chain.load((tmp_path / "app/ca.crt").read_bytes())
     assert trusted == chain.load(ca.certificate.with_name("root.crt").read_bytes())
     assert accepted(spec, tmp_path / "app", "app", tmp_path) == ("etcd-server-n1", "app")
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_what_an_intermediate_signed_is_fit(
+    plain: ClusterSpec, ca: openssl.Made, tmp_path: Path, *, outside: bool
+) -> None:
+    """By the chain that it carries: `certs` finds nothing wrong with an application's certificate."""
+    if outside:
+        spec = stored(elsewhere(plain, ca, command=openssl.command(ca, tmp_path)))
+    else:
+        spec = replace(plain, pki=PkiSpec(peer_ca="same"))
+        certs_init(spec, Store.beside(spec), Imports(f"{ca.chain},{ca.key}"), dry_run=False)
+        stored(spec)
+    issuing(spec)
+    now = datetime.now(UTC)
+    used = accounted(root(spec), (), now)
+    *_, row = judge(Sight(spec, held(spec), {}, {}, now, timedelta(0), used))
+    assert (row.node, row.verdict) == ("app", Verdict.OK)
 
 
 # -- a CA elsewhere ------------------------------------------------------------------------------
