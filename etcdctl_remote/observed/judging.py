@@ -41,7 +41,8 @@ def judge(sight: Sight) -> tuple[Row, ...]:
     for node in sight.cluster.nodes:
         for kind in Kind:
             rows += _leaves(sight, node.name, kind)
-    return (*rows, *(_application(sight, name, leaf) for name, leaf in sight.applications))
+    used = (_application(sight, name, leaf) for name, leaf in sight.applications)
+    return (*rows, *(row for row in used if not (row.gone and row.left and row.left <= timedelta(0))))
 
 
 def _judged(sight: Sight, row: Row, *faults: Iterable[Fault]) -> Row:
@@ -252,7 +253,8 @@ def _application(sight: Sight, name: str, leaf: Leaf) -> Row:
     if sight.held and leaf.serial in sight.held.revocations.serials:
         return _judged(sight, row, (Fault(Verdict.REVOKED, f"issued by {leaf.issuer}", ""),))
     cure, trusted = f"`certs.issue --name {name}`", held_bundle(sight, CLIENT_CA)
-    found = [*fitness.dates(sight, name, leaf, None, sight.within or fitness.third(leaf), cure)]
     if trusted and not fitness.chains(leaf, trusted):
-        found.append(Fault(Verdict.WRONG_ISSUER, f"{leaf.issuer} is not in the laptop's bundle", cure))
-    return _judged(sight, row, found)
+        return _judged(sight, row, (Fault(Verdict.RETIRED, f"{leaf.issuer} was replaced", cure),))
+    return _judged(
+        sight, row, fitness.dates(sight, name, leaf, None, sight.within or fitness.third(leaf), cure)
+    )

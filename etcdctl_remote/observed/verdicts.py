@@ -26,6 +26,8 @@ class Verdict(StrEnum):
     OK = "ok"
     REVOKED = "revoked"
     """Of an application: members refuse it, as was asked for."""
+    RETIRED = "retired"
+    """Of an application: its CA was replaced, so no member takes it any more."""
     EXPIRING = "expiring"
     NOT_LOADED = "not loaded"
     """A bundle on disk that the running process may not have read."""
@@ -47,7 +49,7 @@ class Verdict(StrEnum):
 
 
 GRAVITY = {verdict: number for number, verdict in enumerate(Verdict)}
-MILD = frozenset({Verdict.OK, Verdict.REVOKED, Verdict.EXPIRING, Verdict.NOT_LOADED})
+MILD = frozenset({Verdict.OK, Verdict.REVOKED, Verdict.RETIRED, Verdict.EXPIRING, Verdict.NOT_LOADED})
 """What alone is no failure."""
 
 
@@ -89,9 +91,9 @@ class Row:
         return self.faults[0].verdict if self.faults else Verdict.OK
 
     @property
-    def revoked(self) -> bool:
+    def gone(self) -> bool:
         """Whether it is shown for the record only: when it ends concerns nobody."""
-        return self.verdict is Verdict.REVOKED
+        return self.verdict in (Verdict.REVOKED, Verdict.RETIRED)
 
     @property
     def days(self) -> int | None:
@@ -100,7 +102,7 @@ class Row:
 
     def failing(self, within: timedelta) -> bool:
         """Whether monitoring should call: a bad verdict, or an end within this time."""
-        ends = self.left is not None and self.left <= within and not self.revoked
+        ends = self.left is not None and self.left <= within and not self.gone
         return self.verdict not in MILD or ends
 
 
@@ -138,13 +140,13 @@ class Report:
     @property
     def verdict(self) -> Verdict:
         """The gravest of all."""
-        found = (row.verdict for row in self.rows if not row.revoked)
+        found = (row.verdict for row in self.rows if not row.gone)
         return max(found, key=GRAVITY.__getitem__, default=Verdict.OK)
 
     @property
     def first(self) -> Row | None:
         """What ends first; a CA before the leaves that it takes along."""
-        dated = [row for row in self.rows if row.leaf and not row.revoked]
+        dated = [row for row in self.rows if row.leaf and not row.gone]
         return min(dated, key=lambda row: row.leaf.not_after if row.leaf else self.taken, default=None)
 
     @property

@@ -76,7 +76,7 @@ def exposition(report: Report) -> str:
 
 def _samples(report: Report) -> Iterator[tuple[str, Mapping[str, str], float]]:
     for row in report.rows:
-        if row.revoked:
+        if row.gone:
             continue
         kind = "ca" if row.authority else "certificate"
         if row.leaf:

@@ -97,16 +97,16 @@ def accounted(root: Path, revoked: Collection[str], now: datetime) -> tuple[tupl
 def applications_of(root: Path, old: Iterable[Authority], now: datetime | None = None) -> list[str]:
     """Name what these CAs signed and members still accept, with its end: refused once nobody trusts them.
 
-    Not the newest of a name alone: which of two an application shows, only its owner knows.
+    Of each name the newest alone: what was issued anew took the place of what was there.
     """
     held, clock, authorities = reading.load(root, _unopened), now or datetime.now(UTC), tuple(old)
     revoked = held.revocations.serials if held else frozenset()
+    good = [one for one in issued(root) if one.valid(clock) and one.leaf.serial not in revoked]
+    newest = {one.name: one for one in good}
     return [
-        f"{one.name} (serial {one.leaf.serial}, until {one.leaf.not_after:%Y-%m-%d})"
-        for one in sorted(issued(root), key=lambda each: (each.name, each.number))
-        if one.valid(clock)
-        and one.leaf.serial not in revoked
-        and any(ca.signed(one.leaf.certificate, one.leaf.carried) for ca in authorities)
+        f"{name} (serial {one.leaf.serial}, until {one.leaf.not_after:%Y-%m-%d})"
+        for name, one in sorted(newest.items())
+        if any(ca.signed(one.leaf.certificate, one.leaf.carried) for ca in authorities)
     ]
 
 

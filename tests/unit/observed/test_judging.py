@@ -391,13 +391,18 @@ def test_the_gravest_comes_first() -> None:
 
 
 def test_applications() -> None:
-    """What was issued to others is judged by its dates and its issuer."""
+    """Judged by its dates; of a CA that was replaced it is shown until it ends, and calls nobody."""
     good = issued(Kind.CLIENT, days=30)
     strange = issued(Kind.CLIENT, ca=STRANGER)
     named = [("billing", read_leaf(good.certificate_pem)), ("old", read_leaf(strange.certificate_pem))]
-    found = rows(replace(healthy(now=BORN + 25 * DAY), applications=tuple(named)))
+    sight = replace(healthy(now=BORN + 25 * DAY), applications=tuple(named))
+    found = rows(sight)
     assert said(found["billing", "application", "laptop"]).endswith("→ `certs.issue --name billing`")
-    assert found["old", "application", "laptop"].verdict is Verdict.WRONG_ISSUER
+    old = found["old", "application", "laptop"]
+    assert (old.verdict, old.gone, old.failing(4000 * DAY)) == (Verdict.RETIRED, True, False)
+    ended = rows(replace(sight, now=BORN + 4000 * DAY))
+    assert ("billing", "application", "laptop") in ended
+    assert ("old", "application", "laptop") not in ended
 
 
 def test_what_ends_first_and_what_fails() -> None:

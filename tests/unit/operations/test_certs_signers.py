@@ -362,6 +362,8 @@ def test_applications_of_old_cas_are_named(plain: ClusterSpec) -> None:
     now, spec = datetime.now(UTC), stored(plain)
     old = [held(spec).authorities.client]
     assert applications_of(root(spec) / "none", old) == []
+    issue(spec, Asked("old", days=50), now)
+    issue(spec, Asked("old", days=1), now)
     one = issue(spec, Asked("old", days=50), now).certificate
     issue(spec, Asked("short", days=1), now)
     gone = issuing(spec).certificate
