@@ -17,12 +17,12 @@ from pathlib import Path
 
 from ..desired.model import ClusterSpec
 from ..errors import Refused, UsageError
-from ..pki import issued, reading, requests
+from ..pki import issued, reading, requests, rotation
 from ..pki.applications import Application, Asked, application
 from ..pki.authority import Authority, Credential
 from ..pki.bundle import Bundle, bundle
 from ..pki.csr import Request
-from ..pki.generation import Generation, refuse_other_nodes, refuse_other_signer
+from ..pki.generation import Generation, State, refuse_other_nodes, refuse_other_signer
 from ..pki.inspect import read_leaf
 from ..pki.issued import Issued
 from ..pki.keyring import Keyring
@@ -71,7 +71,7 @@ def issue(
     if given:
         given.write()
     kept = store.root / issued.FOLDER / number
-    return Handed(replace(one, number=number), kept, given, _notes(wanted, one, signer, now))
+    return Handed(replace(one, number=number), kept, given, _notes(wanted, one, held, now))
 
 
 def _signed(
@@ -122,8 +122,13 @@ def _entry(wanted: Application, held: Generation, made: Credential | bytes) -> I
     return Issued("", wanted.name, wanted.kind, held.authorities.place, pem, key, read_leaf(pem, key))
 
 
-def _notes(wanted: Application, one: Issued, signer: Authority, now: datetime) -> tuple[str, ...]:
-    said = []
+def _notes(wanted: Application, one: Issued, held: Generation, now: datetime) -> tuple[str, ...]:
+    said, signer = [], held.authorities.client
+    if held.rotation and held.rotation.state is State.TRUST_BOTH and "client" in rotation.under_way(held):
+        said.append(
+            f"{signer.common_name!r} is being replaced and signs for now: once the last state of `rotate-certs --ca` "
+            "is reached, members refuse this certificate; issue it anew after the second one"
+        )
     if wanted.profile.common_name == "root":
         said.append(
             "etcd takes the common name for the user once `auth enable` was given: who holds this key is root there"

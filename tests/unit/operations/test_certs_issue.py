@@ -18,7 +18,7 @@ from etcdctl_remote.desired.model import ClusterSpec
 from etcdctl_remote.errors import Failed, Refused, UsageError
 from etcdctl_remote.operations.certs_export import export
 from etcdctl_remote.operations.certs_issue import issue
-from etcdctl_remote.pki import crl
+from etcdctl_remote.pki import crl, rotation
 from etcdctl_remote.pki.applications import Asked
 from etcdctl_remote.pki.crl import Revoked
 from etcdctl_remote.pki.issued import issued
@@ -107,6 +107,22 @@ def test_kinds_say_how_they_are_used(
         assert found["etcd3"]["key"] == str(folder / "patroni.key")
     assert snippet in applications.issued(spec, handed)
     assert b"PRIVATE" not in repr(document).encode()
+
+
+def test_that_its_ca_is_on_its_way_out_is_told(spec: ClusterSpec) -> None:
+    """As long as both are trusted and the old one signs; not where only the CA for peers is replaced."""
+    store = Store.beside(spec)
+
+    def told() -> list[str]:
+        return [note.rpartition("; ")[2] for note in issue(spec, Asked("app"), NOW).notes]
+
+    held = store.prepare(spec, NOW)
+    store.save(rotation.trust_both(held, spec, NOW, {"peer"}))
+    assert told() == []
+    store.save(rotation.trust_both(replace(held, seen=store.prepare(spec, NOW).seen), spec, NOW))
+    assert told() == ["issue it anew after the second one"]
+    store.save(rotation.advanced(store.prepare(spec, NOW)))
+    assert told() == []
 
 
 def test_root_is_told_and_a_long_life_is_cut(spec: ClusterSpec) -> None:
