@@ -107,7 +107,7 @@ def certs_issue(
 ) -> None:
     """Issue a certificate for an application, signed here: --name NAME, or --kind apiserver.
 
-    With --csr only the certificate is given: on standard output, or into --out.
+    With --csr only the certificate is given: on standard output, or with the CAs into --out.
     """
     from datetime import UTC, datetime
 

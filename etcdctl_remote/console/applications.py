@@ -11,9 +11,12 @@ from ..desired.model import ClusterSpec
 from ..operations.certs_issue import Handed
 from ..pki.applications import stem
 from ..pki.bundle import CA
+from ..pki.issued import Issued
 
 KUBERNETES = "/etc/kubernetes/pki"
 """Where kubeadm looks for certificates on a control plane."""
+OWN_KEY = "OWNERS-KEY-FILE"
+"""Stands for the key of whoever made a request: where that is, only its owner knows."""
 
 
 def document(cluster: ClusterSpec, handed: Handed) -> dict[str, object]:
@@ -59,7 +62,7 @@ def _snippets(cluster: ClusterSpec, handed: Handed) -> dict[str, str]:
         return {}
     places = _places(handed)
     by_kind = {
-        "apiserver": {"kubeadm": kubeadm(cluster, stem(one.name, one.kind))},
+        "apiserver": {"kubeadm": kubeadm(cluster, one)},
         "prometheus": {"prometheus": _prometheus(places)},
         "patroni": {"patroni": _patroni(cluster, places)},
     }
@@ -69,7 +72,7 @@ def _snippets(cluster: ClusterSpec, handed: Handed) -> dict[str, str]:
 def exported(cluster: ClusterSpec, handed: Handed) -> tuple[str, dict[str, object]]:
     """What was given out, with a line for etcdctl and a snippet for kubeadm; as text, and as a document."""
     one = handed.certificate
-    line, snippet = etcdctl(cluster, handed), kubeadm(cluster, stem(one.name, one.kind))
+    line, snippet = etcdctl(cluster, handed), kubeadm(cluster, one)
     text = "\n".join([issued(cluster, handed), "", line])
     text = text if one.kind == "apiserver" else f"{text}\n\n{snippet}"
     return text, document(cluster, handed) | {"etcdctl": line, "kubeadm": snippet}
@@ -95,7 +98,7 @@ def endpoints(cluster: ClusterSpec) -> list[str]:
     return [cluster.client_url(node) for node in cluster.nodes]
 
 
-def kubeadm(cluster: ClusterSpec, name: str) -> str:
+def kubeadm(cluster: ClusterSpec, one: Issued) -> str:
     """kubeadm's section for an etcd that is not its own, with the places it takes files from."""
     external = {
         "endpoints": endpoints(cluster),
@@ -103,10 +106,11 @@ def kubeadm(cluster: ClusterSpec, name: str) -> str:
         "certFile": f"{KUBERNETES}/apiserver-etcd-client.crt",
         "keyFile": f"{KUBERNETES}/apiserver-etcd-client.key",
     }
+    name = stem(one.name, one.kind)
     places = (
         f"# on each control plane: {CA} → {external['caFile']}",
         f"#   {name}.crt → {external['certFile']}",
-        f"#   {name}.key → {external['keyFile']}, 0600",
+        f"#   {f'{name}.key' if one.key_pem else OWN_KEY} → {external['keyFile']}, 0600",
     )
     head = {"apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration"}
     return "\n".join([*places, _yaml(head | {"etcd": {"external": external}})])
@@ -131,7 +135,8 @@ def _places(handed: Handed) -> tuple[str, str, str]:
     one = handed.certificate
     name = stem(one.name, one.kind)
     folder = handed.bundle.folder if handed.bundle else Path("/etc/etcd-client")
-    return str(folder / CA), str(folder / f"{name}.crt"), str(folder / f"{name}.key")
+    key = str(folder / f"{name}.key") if one.key_pem else OWN_KEY
+    return str(folder / CA), str(folder / f"{name}.crt"), key
 
 
 def _yaml(content: object) -> str:

@@ -43,7 +43,7 @@ def export(
         )
     given = given_out(cluster, held, found, out)
     given.write()
-    notes = [] if found.key_pem else ["its key is with its owner: only the certificate was written"]
+    notes = [] if found.key_pem else ["its key is with its owner, and was not written"]
     if old:
         notes.append(
             f"{found.leaf.issuer!r} is being replaced: `certs.issue --name {name}` makes one of its successor"

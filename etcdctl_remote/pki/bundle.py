@@ -96,11 +96,11 @@ class Bundle:
 def bundle(
     folder: str, one: Issued, register: Iterable[Issued], held: Generation, authorities: Iterable[bytes]
 ) -> Bundle:
-    """All that the holder of a certificate needs; whose key is his own gets the certificate alone."""
+    """All that the holder of a certificate needs; whose key is his own gets the rest."""
     name = stem(one.name, one.kind)
-    files = {f"{name}.crt": one.certificate_pem}
+    files = {f"{name}.crt": one.certificate_pem, CA: held.ca_bundle}
     if one.key_pem:
-        files = {f"{name}.key": one.key_pem.reveal, **files, CA: held.ca_bundle}
+        files = {f"{name}.key": one.key_pem.reveal, **files}
     before = [other for other in register if other.name == one.name]
     return Bundle(
         Path(folder).expanduser().absolute(),

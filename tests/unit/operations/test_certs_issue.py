@@ -203,11 +203,16 @@ def test_only_our_own_predecessors_are_written_over(spec: ClusterSpec, tmp_path:
         assert len(issued(root(spec))) == before
 
 
-def test_a_request_gives_the_certificate_alone(spec: ClusterSpec, tmp_path: Path) -> None:
-    """The register has no key, and so has the bundle."""
+def test_a_request_gives_all_but_the_key(spec: ClusterSpec, tmp_path: Path) -> None:
+    """The register has none, and what is printed says whose it is."""
     handed = issue(spec, Asked("app"), NOW, out=str(tmp_path / "out"), csr=csr(tmp_path))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["app.crt"]
+    assert modes(tmp_path / "out") == {"app.crt": "644", "ca.crt": "644"}
     assert issued(root(spec))[0].credential is None
+    text, document = applications.exported(spec, export(spec, NOW, out=str(tmp_path / "again"), name="app"))
+    assert modes(tmp_path / "again") == {"app.crt": "644", "ca.crt": "644"}
+    assert "app.key" not in text
+    assert f"--key={applications.OWN_KEY}" in str(document["etcdctl"])
+    assert f"{applications.OWN_KEY} → /etc/kubernetes" in str(document["kubeadm"])
     assert handed.certificate.leaf.subject == "app"
 
 
