@@ -146,7 +146,7 @@ def _first(row: Row) -> str:
     when = f"in {row.days} days" if row.days >= 0 else "and has expired"
     default = "`rotate-certs --ca` replaces it" if row.authority else "`rotate-certs` renews it"
     if row.role == APPLICATION:
-        default = f"`certs.issue --name {row.node}` makes another"
+        default = f"`{row.anew}` makes another"
     do = row.faults[0].do if row.faults else default
     return f"first to expire: {what}, on {row.leaf.not_after:%Y-%m-%d}, {when}: {do}"
 

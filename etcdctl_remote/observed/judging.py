@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from ..pki.inspect import Leaf, is_ca
+from ..pki.issued import Used
 from ..pki.profiles import Kind
 from . import fitness
 from .certificates import File, NodeCertificates
@@ -41,7 +42,7 @@ def judge(sight: Sight) -> tuple[Row, ...]:
     for node in sight.cluster.nodes:
         for kind in Kind:
             rows += _leaves(sight, node.name, kind)
-    used = (_application(sight, name, leaf) for name, leaf in sight.applications)
+    used = (_application(sight, one) for one in sight.applications)
     return (*rows, *(row for row in used if not (row.gone and row.left and row.left <= timedelta(0))))
 
 
@@ -247,14 +248,15 @@ def _unreached(sight: Sight, node: str) -> Fault:
 # -- applications ----------------------------------------------------------------------------
 
 
-def _application(sight: Sight, name: str, leaf: Leaf) -> Row:
+def _application(sight: Sight, one: Used) -> Row:
     """Judge a certificate that was issued to an application; only the laptop's copy is known."""
-    row = Row(name, APPLICATION, LAPTOP, leaf)
+    leaf = one.leaf
+    row = Row(one.name, APPLICATION, LAPTOP, leaf, anew=one.anew)
     if sight.held and leaf.serial in sight.held.revocations.serials:
         return _judged(sight, row, (Fault(Verdict.REVOKED, f"issued by {leaf.issuer}", ""),))
-    cure, trusted = f"`certs.issue --name {name}`", held_bundle(sight, CLIENT_CA)
+    cure, trusted = f"`{one.anew}`", held_bundle(sight, CLIENT_CA)
     if trusted and not fitness.chains(leaf, trusted):
         return _judged(sight, row, (Fault(Verdict.RETIRED, f"{leaf.issuer} was replaced", cure),))
     return _judged(
-        sight, row, fitness.dates(sight, name, leaf, None, sight.within or fitness.third(leaf), cure)
+        sight, row, fitness.dates(sight, one.name, leaf, None, sight.within or fitness.third(leaf), cure)
     )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..desired.model import ClusterSpec
     from ..pki.generation import Generation
     from ..pki.inspect import Leaf
+    from ..pki.issued import Used
     from .certificates import File, NodeCertificates
 
 LAPTOP, DISK, WIRE = "laptop", "disk", "wire"
@@ -79,6 +80,8 @@ class Row:
     """Whether it is the CA that signs new certificates."""
     file: File | None = None
     """Owner and mode on the node's disk."""
+    anew: str = ""
+    """Of an application's: the line that makes another one."""
 
     @property
     def authority(self) -> bool:
@@ -119,7 +122,7 @@ class Sight:
     now: datetime
     within: timedelta | None = None
     """When something counts as expiring; None: when a third of its life is left."""
-    applications: tuple[tuple[str, Leaf], ...] = ()
+    applications: tuple[Used, ...] = ()
     ways_out: Mapping[str, str] = field(default_factory=dict)
     """What to do about hosts that could not be looked at, where it is known."""
 

@@ -14,7 +14,7 @@ from .session import Session
 
 if TYPE_CHECKING:
     from ..pki.generation import Generation
-    from ..pki.inspect import Leaf
+    from ..pki.issued import Used
 
 _STATES = {
     "trust-both": "members are to trust the old one and the new one (1 of 3)",
@@ -24,12 +24,12 @@ _STATES = {
 
 
 def certs(
-    session: Session, within: timedelta | None = None, applications: Iterable[tuple[str, Leaf]] | None = None
+    session: Session, within: timedelta | None = None, applications: Iterable[Used] | None = None
 ) -> Report:
     """Look at every place at once, and judge. Hosts that cannot be reached are in it, with the reason.
 
     `within`: what counts as expiring; None: when a third of a life is left. `applications`: what was
-    issued to others than the cluster, by name; None: what the register says they use.
+    issued to others than the cluster; None: what the register says they use.
     """
     used, lost = (tuple(applications), "") if applications is not None else _applications(session)
     sight, damaged = _sight(session, within, used)
@@ -42,7 +42,7 @@ def certs(
     return Report(session.cluster.name, sight.now, rows, notes, sight.unreachable, damaged or lost)
 
 
-def _applications(session: Session) -> tuple[tuple[tuple[str, Leaf], ...], str]:
+def _applications(session: Session) -> tuple[tuple[Used, ...], str]:
     """Read what applications use, and what of it was revoked; and why it can't be read."""
     from ..pki.issued import accounted
     from ..pki.store import Store
@@ -58,9 +58,7 @@ def _revoked(session: Session) -> frozenset[str]:
     return held.revocations.serials if held else frozenset()
 
 
-def _sight(
-    session: Session, within: timedelta | None, applications: tuple[tuple[str, Leaf], ...]
-) -> tuple[Sight, str]:
+def _sight(session: Session, within: timedelta | None, applications: tuple[Used, ...]) -> tuple[Sight, str]:
     """Look at everything once; and why the laptop's own could not be read."""
     held, damaged = _held(session)
     nodes, problems = _seen(session, held)

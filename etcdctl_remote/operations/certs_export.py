@@ -39,13 +39,13 @@ def export(
     if found is None:
         raise Refused(
             f"no member accepts what was issued to {name}: expired, revoked, of a former CA, or for no client",
-            f"`certs.issue --name {name}` makes a new one",
+            f"`{issued.named(register, name)[-1].used.anew}` makes a new one",
         )
     given = given_out(cluster, held, found, out)
     given.write()
     notes = [] if found.key_pem else ["its key is with its owner, and was not written"]
     if old:
         notes.append(
-            f"{found.leaf.issuer!r} is being replaced: `certs.issue --name {name}` makes one of its successor"
+            f"{found.leaf.issuer!r} is being replaced: `{found.used.anew}` makes one of its successor"
         )
     return Handed(found, root / issued.FOLDER / found.number, given, tuple(notes))

@@ -29,6 +29,27 @@ _RESTORE = "put the file back from a backup of this directory"
 
 
 @dataclass(frozen=True)
+class Used:
+    """What an application uses, as far as we know."""
+
+    name: str
+    leaf: Leaf
+    kind: str = ""
+    requested: bool = False
+    """Whether it was made from a request: the key is its owner's."""
+
+    @property
+    def anew(self) -> str:
+        """The line that makes another one of the same sort."""
+        words = ["certs.issue", "--name", self.name, *(("--kind", self.kind) if self.kind else ())]
+        if self.leaf.usages and self.leaf.usages != ("client",):
+            words += ["--usage", ",".join(self.leaf.usages)]
+        if names := sorted(name for name in self.leaf.names if not name.startswith("urn:")):
+            words += ["--names", ",".join(names)]
+        return shlex.join([*words, *(("--csr", "FILE") if self.requested else ())])
+
+
+@dataclass(frozen=True)
 class Issued:
     """One certificate that an application holds."""
 
@@ -42,6 +63,11 @@ class Issued:
     key_pem: Secret | None
     """None: the key never left its owner."""
     leaf: Leaf
+
+    @property
+    def used(self) -> Used:
+        """The same without what only the store needs."""
+        return Used(self.name, self.leaf, self.kind, self.key_pem is None)
 
     @property
     def credential(self) -> Credential | None:
@@ -83,15 +109,15 @@ def entry_files(one: Issued) -> Mapping[str, bytes]:
     return files if one.key_pem is None else files | {f"{one.name}.key": one.key_pem.reveal}
 
 
-def accounted(root: Path, revoked: Collection[str], now: datetime) -> tuple[tuple[str, Leaf], ...]:
+def accounted(root: Path, revoked: Collection[str], now: datetime) -> tuple[Used, ...]:
     """By name, what applications use as far as we know: the newest of each that was not revoked.
 
     And what was, until it ends.
     """
     register = issued(root)
-    newest = {one.name: one.leaf for one in register if one.leaf.serial not in revoked}
-    gone = [(one.name, one.leaf) for one in register if one.leaf.serial in revoked and one.valid(now)]
-    return tuple(sorted([*newest.items(), *gone], key=lambda pair: pair[0]))
+    newest = {one.name: one.used for one in register if one.leaf.serial not in revoked}
+    gone = [one.used for one in register if one.leaf.serial in revoked and one.valid(now)]
+    return tuple(sorted([*newest.values(), *gone], key=lambda one: one.name))
 
 
 def applications_of(root: Path, old: Iterable[Authority], now: datetime | None = None) -> list[str]:

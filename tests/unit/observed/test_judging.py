@@ -12,6 +12,7 @@ from etcdctl_remote.observed.state import Served, Wire
 from etcdctl_remote.observed.verdicts import GRAVITY, MILD, Report, Row, Verdict
 from etcdctl_remote.pki.authority import Authority, Credential, load_key
 from etcdctl_remote.pki.inspect import read_leaf
+from etcdctl_remote.pki.issued import Used
 from etcdctl_remote.pki.profiles import Kind
 
 from .sights import (
@@ -394,7 +395,10 @@ def test_applications() -> None:
     """Judged by its dates; of a CA that was replaced it is shown until it ends, and calls nobody."""
     good = issued(Kind.CLIENT, days=30)
     strange = issued(Kind.CLIENT, ca=STRANGER)
-    named = [("billing", read_leaf(good.certificate_pem)), ("old", read_leaf(strange.certificate_pem))]
+    named = [
+        Used("billing", read_leaf(good.certificate_pem)),
+        Used("old", read_leaf(strange.certificate_pem)),
+    ]
     sight = replace(healthy(now=BORN + 25 * DAY), applications=tuple(named))
     found = rows(sight)
     assert said(found["billing", "application", "laptop"]).endswith("→ `certs.issue --name billing`")

@@ -21,6 +21,7 @@ from etcdctl_remote.operations.metrics import exposition
 from etcdctl_remote.operations.session import Session
 from etcdctl_remote.pki.applications import Asked
 from etcdctl_remote.pki.crl import Revoked, revoke
+from etcdctl_remote.pki.issued import Used
 from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.pki.rotation import advanced, trust_both
 from etcdctl_remote.pki.store import Store
@@ -140,7 +141,7 @@ def test_it_only_reads(folder: Path) -> None:
     """So it works on a connection that refuses everything else; applications come from who keeps them."""
     found = opened(folder)
     leaf = next(iter(generation().leaves.values()))
-    report = certs(found, applications=[("billing", leaf)])
+    report = certs(found, applications=[Used("billing", leaf)])
     assert report.rows[-1].role == "application"
     for host in found.fleet.hosts.values():
         assert isinstance(host, Closed)

@@ -172,6 +172,16 @@ def test_a_bad_request_or_folder_changes_nothing(spec: ClusterSpec, tmp_path: Pa
     assert contents(tmp_path) == before
 
 
+def test_the_line_that_makes_another_repeats_what_was_asked_for(spec: ClusterSpec, tmp_path: Path) -> None:
+    """Kind, usages, names, and that there was a request."""
+    asked = Asked("a", "patroni", "server,client", "b.example.net,10.0.0.9")
+    assert issue(spec, asked, NOW).certificate.used.anew == (
+        "certs.issue --name a --kind patroni --usage server,client --names 10.0.0.9,b.example.net"
+    )
+    made = issue(spec, Asked("app"), NOW, csr=csr(tmp_path)).certificate
+    assert made.used.anew == "certs.issue --name app --csr FILE"
+
+
 def test_without_a_ca_nothing_is_made(tmp_path: Path) -> None:
     """A CA that nobody trusts would be worse than none."""
     spec = replace(cluster(), source=tmp_path / "inventory.yaml")
