@@ -32,8 +32,8 @@ def certs_list(
     context: Context,
     inventory: str = "",
     output: str = "text",
-    within: str = "",
-    fail_within: str = "",
+    within: str | None = None,
+    fail_within: str | None = None,
     metrics: str = "",
 ) -> None:
     """Every certificate of the cluster: on this laptop, on the nodes' disks, and as served.
@@ -56,7 +56,7 @@ def certs_list(
 
 
 def _monitoring(
-    within: str, fail_within: str, metrics: str
+    within: str | None, fail_within: str | None, metrics: str
 ) -> tuple[timedelta | None, timedelta | None, Path | None]:
     """Read the flags of `certs`; every mistake in them at once."""
     from pathlib import Path
@@ -68,9 +68,9 @@ def _monitoring(
     wrong: list[UsageError] = []
     window, limit = None, None
     with _kept(wrong):
-        window = parse_duration(within, "--within") if within else None
+        window = parse_duration(within, "--within") if within is not None else None
     with _kept(wrong):
-        limit = parse_duration(fail_within, "--fail-within") if fail_within else None
+        limit = parse_duration(fail_within, "--fail-within") if fail_within is not None else None
     if file:
         with _kept(wrong):
             writable(file)

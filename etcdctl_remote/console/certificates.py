@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from ..desired.durations import duration
 from ..observed.verdicts import APPLICATION, LAPTOP, MILD, Fault, Report, Row, Verdict, gravest_first
 from .style import Paint
 from .tables import Cell, Table
@@ -42,8 +43,8 @@ class CertificatesView:
         return f"{above.text(paint, width)}\n\n{below.text(paint, width)}"
 
     def _closing(self) -> Iterable[Cell]:
-        if self.limit is not None and (failing := self.report.failing(self.limit)):
-            yield Cell(f"fails: {_names(failing)}", "red")
+        if self.limit is not None:
+            yield from _failing(self.report.failing(self.limit), self.limit)
         first = self.report.first
         if first:
             yield Cell(_first(first), _style(first.verdict))
@@ -135,6 +136,21 @@ def _names(rows: Iterable[Row]) -> str:
     for row in rows:
         roles.setdefault(LAPTOP if row.node == "-" else row.node, {})[row.role] = None
     return ", ".join(f"{node} ({', '.join(some)})" for node, some in roles.items())
+
+
+def _failing(rows: Iterable[Row], limit: timedelta) -> Iterable[Cell]:
+    """Say who fails by what is wrong, then who fails by the date alone, and what to do about that."""
+    bad: list[Row] = []
+    ending: dict[str, list[Row]] = {}
+    for row in rows:
+        renew = (
+            "rotate-certs --ca" if row.authority else row.anew or f"rotate-certs --within {duration(limit)}"
+        )
+        (ending.setdefault(renew, []) if row.verdict in MILD else bad).append(row)
+    if bad:
+        yield Cell(f"fails: {_names(bad)}", "red")
+    for renew, some in ending.items():
+        yield Cell(f"fails: {_names(some)}: ends within {duration(limit)}: `{renew}`", "red")
 
 
 def _first(row: Row) -> str:

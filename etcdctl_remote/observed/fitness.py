@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 
+from ..desired.durations import duration
 from ..pki import chain
 from ..pki.inspect import Leaf, read_leaf, signed_by
 from ..pki.profiles import Kind, Profile, node_profiles
@@ -50,6 +51,8 @@ def faults(
     """Judge what a leaf says, wherever it is: dates, issuer, names, usages."""
     signer = sight.held.authorities.signer(kind) if sight.held else None
     renew = ROTATE_CA if cure == ROTATE and signer and leaf.not_after >= signer.not_after else cure
+    if renew == ROTATE and sight.within and sight.within > third(leaf):
+        renew = f"`rotate-certs --within {duration(sight.within)}`"
     yield from dates(sight, node, leaf, ahead, sight.within or third(leaf), renew)
     yield from _issuer(sight, node, kind, leaf, cure)
     profile = _profile(sight, node, kind)

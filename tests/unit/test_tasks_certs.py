@@ -81,6 +81,14 @@ def test_every_mistake_at_once(
         assert mistake in told
 
 
+@pytest.mark.parametrize("flag", ["--within", "--fail-within"])
+def test_an_empty_span_is_none(flag: str, tmp_path: Path) -> None:
+    """A variable that is not set is no reason to check nothing."""
+    done = run("certs", flag, "", "-o", "json", folder=tmp_path)
+    assert done.returncode == 2
+    assert f"{flag} '' is no span of time" in json.loads(done.stdout)["error"]
+
+
 @pytest.mark.parametrize("name", ["certs", "certs.list"])
 def test_both_names(name: str, tmp_path: Path) -> None:
     """The collection itself runs the list; the flags are the same."""

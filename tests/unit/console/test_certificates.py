@@ -100,6 +100,14 @@ def test_what_has_expired_is_said_so() -> None:
     assert "on 2030-05-18, and has expired: `rotate-certs` renews it" in text
 
 
+def test_what_fails_by_its_date_alone_is_said_so() -> None:
+    """Nothing else is wrong with it: how long, and what renews it before it is due."""
+    rows = (row("n1", "server", "disk", leaf("x", "11112222", 365)), AUTHORITIES[0])
+    text = CertificatesView(Report("demo", BORN, rows), 4000 * DAY).text(plain)
+    assert "fails: n1 (server): ends within 4000d: `rotate-certs --within 4000d`" in text
+    assert "fails: laptop (client CA): ends within 4000d: `rotate-certs --ca`" in text
+
+
 def test_the_document(snapshot: SnapshotAssertion) -> None:
     """Every certificate at every place, with all that is known."""
     found = document(REPORT, 30 * DAY)

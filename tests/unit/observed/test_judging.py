@@ -409,6 +409,12 @@ def test_applications() -> None:
     assert ("old", "application", "laptop") not in ended
 
 
+def test_what_ends_within_a_span_that_was_asked_for() -> None:
+    """Not due yet: the cure has the same span."""
+    (fault,) = rows(replace(healthy(), within=400 * DAY))["n1", "server", "disk"].faults
+    assert (fault.verdict, fault.do) == (Verdict.EXPIRING, "`rotate-certs --within 400d`")
+
+
 def test_what_ends_first_and_what_fails() -> None:
     """A CA before the leaves that end with it; mild verdicts fail only by their date."""
     sight = healthy(now=BORN + 300 * DAY)
