@@ -29,7 +29,7 @@ def rotate_certs(
     dry_run: bool = False,
     only: str = "",
     node: list[str] = [],  # noqa: B006 (Invoke reads the default as "repeatable")
-    within: str = "",
+    within: str | None = None,
     force: bool = False,
     if_needed: bool = False,
     back: bool = False,
@@ -45,7 +45,7 @@ def rotate_certs(
     for_leaves = {
         "--only": only,
         "--node": node,
-        "--within": within,
+        "--within": within is not None,
         "--force": force,
         "--if-needed": if_needed,
         "--back": back,
@@ -77,7 +77,7 @@ def rotate_certs(
     change("rotate-certs", renew, asked, "done", partial=True, noted=noted, quiet=if_needed)
 
 
-def _due(only: str, nodes: list[str], within: str, *, force: bool) -> Due:
+def _due(only: str, nodes: list[str], within: str | None, *, force: bool) -> Due:
     """Say which leaves are looked at."""
     from .desired.durations import parse_duration
     from .pki.generation import Due
@@ -85,7 +85,9 @@ def _due(only: str, nodes: list[str], within: str, *, force: bool) -> Due:
 
     words = _words(only)
     kinds = tuple(kind for kind in Kind if not words or kind.value in words)
-    return Due(parse_duration(within, "--within") if within else None, kinds, nodes or None, force)
+    return Due(
+        parse_duration(within, "--within") if within is not None else None, kinds, nodes or None, force
+    )
 
 
 def _replacement(ca_only: str, *, leaves: bool, drop: bool, confirm: str) -> Task:
@@ -108,12 +110,12 @@ def _refuse(wrong: list[UsageError]) -> None:
         raise UsageError("; ".join(each.message for each in wrong), "; ".join(hints))
 
 
-def _wrong_values(only: str, within: str, ca_only: str) -> Iterator[UsageError]:
+def _wrong_values(only: str, within: str | None, ca_only: str) -> Iterator[UsageError]:
     from .desired.durations import parse_duration
     from .pki.profiles import Kind
     from .pki.rotation import BOTH
 
-    if within:
+    if within is not None:
         try:
             parse_duration(within, "--within")
         except UsageError as mistake:

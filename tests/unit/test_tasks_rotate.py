@@ -123,6 +123,7 @@ def test_going_back_and_agreement_are_handed_on(call: Call, ask: Ask) -> None:
     ("flags", "said"),
     [
         ({"within": "30"}, ["--within '30' is no span of time", "30d (days)"]),
+        ({"within": ""}, ["--within '' is no span of time"]),
         ({"within": "soon"}, ["--within 'soon'"]),
         ({"only": "leaf"}, ["--only leaf", "of: server, peer, client"]),
         ({"only": "peer,ca,leaf"}, ["--only ca, leaf"]),
