@@ -102,7 +102,8 @@ def held_by(cluster: ClusterSpec, keys: Keyring | None = None) -> Generation:
     if held is None:
         raise Refused(
             f"there is no CA of {cluster.name} beside {cluster.source}; nothing was changed",
-            f"`certs.init` makes one, or `deploy`; one that exists belongs into {Store.beside(cluster).root}",
+            f"`certs.restore --from FILE` puts a backup in place, or copy it to {Store.beside(cluster).root}; "
+            "for a new cluster `certs.init` makes one, or `deploy`",
         )
     refuse_other_nodes(held, cluster)
     return held

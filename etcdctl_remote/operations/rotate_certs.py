@@ -72,7 +72,8 @@ def kept(session: Session) -> Generation:
     if held is None:
         raise Refused(
             f"there are no certificates of {session.cluster.name} here",
-            f"put the folder certs/{session.cluster.name} beside the inventory; a new cluster: `deploy`",
+            f"`certs.restore --from FILE` puts a backup in place, or copy the folder certs/{session.cluster.name} "
+            "beside the inventory; for a new cluster `deploy` makes them",
         )
     return held
 

@@ -185,8 +185,10 @@ def test_the_line_that_makes_another_repeats_what_was_asked_for(spec: ClusterSpe
 def test_without_a_ca_nothing_is_made(tmp_path: Path) -> None:
     """A CA that nobody trusts would be worse than none."""
     spec = replace(cluster(), source=tmp_path / "inventory.yaml")
-    with pytest.raises(Refused, match="there is no CA"):
+    with pytest.raises(Refused, match="there is no CA") as caught:
         issue(spec, Asked("app"), NOW)
+    assert caught.value.hint.startswith("`certs.restore --from FILE` puts a backup in place")
+    assert "for a new cluster `certs.init`" in caught.value.hint
     assert contents(tmp_path) == {}
 
 
