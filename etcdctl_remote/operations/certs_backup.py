@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,11 @@ def backup(
         )
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out} is there already; nothing was written", "choose another --out")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK | os.X_OK):
+        why = "cannot be written to" if out.parent.is_dir() else "is no folder"
+        raise UsageError(
+            f"--out {out}: {out.parent} {why}; nothing was written", "name a file in a folder of yours"
+        )
     with exclusive(store.root / ".lock"):
         found = Archive(cluster.name, tree(store.root))
     to = recipients or passphrase.get(f"for {out.name}", new=True)

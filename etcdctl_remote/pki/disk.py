@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,9 +75,14 @@ class Disk:
         """Write a file of mode 0600 in one rename, durably, over one that may be there."""
         partial = path.with_name(f"{PARTIAL}{path.name}")
         partial.unlink(missing_ok=True)
-        self.file(partial, content)
-        self.before(f"rename {partial} {path}")
-        partial.replace(path)
+        try:
+            self.file(partial, content)
+            self.before(f"rename {partial} {path}")
+            partial.replace(path)
+        except OSError:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
         self.sync(path.parent)
 
     def forget(self, path: Path) -> None:

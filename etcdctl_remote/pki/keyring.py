@@ -26,6 +26,12 @@ def by_passphrase(content: bytes) -> bool:
     return content.startswith(HEADER + _SCRYPT)
 
 
+def refuse_other_file(content: bytes, place: str) -> None:
+    """Refuse what age did not write, before anybody is asked for what opens it."""
+    if not content.startswith(HEADER):
+        raise UsageError(f"{place} is no age file", "put it back from a backup, or name the right one")
+
+
 @dataclass
 class Passphrase:
     """A passphrase from where the operator says: asked, in the environment, on a file descriptor."""
@@ -109,6 +115,7 @@ class Keyring:
             raise UsageError(f"{what}: what was sealed did not open again; nothing was changed")
 
     def _open(self, content: bytes, place: str) -> Secret:
+        refuse_other_file(content, place)
         if by_passphrase(content):
             return decrypt(content, place, self.passphrase.get(f"of {place}"))
         if self.spec.identity is None:
@@ -132,8 +139,7 @@ def decrypt(content: bytes, place: str, by: Secret | Path) -> Secret:
     """Decrypt with a passphrase or an identity file; UsageError says which of the two did not fit."""
     import pyrage
 
-    if not content.startswith(HEADER):
-        raise UsageError(f"{place} is no age file", "put it back from a backup")
+    refuse_other_file(content, place)
     try:
         if isinstance(by, Secret):
             return Secret(pyrage.passphrase.decrypt(content, _text(by)))

@@ -16,7 +16,7 @@ import pyrage
 import pytest
 
 from etcdctl_remote.desired.model import CaKeySpec, ClusterSpec, NodeSpec, Version
-from etcdctl_remote.errors import Refused, UsageError
+from etcdctl_remote.errors import Failed, Refused, UsageError
 from etcdctl_remote.operations.certs_backup import backup, restore
 from etcdctl_remote.pki.archive import Archive, pack, tree
 from etcdctl_remote.pki.disk import Disk
@@ -211,3 +211,29 @@ def test_a_restore_killed_anywhere_is_finished_by_the_next(
         if not os.WIFSIGNALED(status):
             break
     assert change == 2
+
+
+def test_a_file_of_something_else_is_no_age_file(cluster: ClusterSpec, store: Store, tmp_path: Path) -> None:
+    """Said before anything that would open it is asked for."""
+    (tmp_path / "notes.txt").write_text("hello")
+    keys = Keyring(CaKeySpec("passphrase"), lambda _: pytest.fail("it asked"))
+    with pytest.raises(UsageError, match=r"notes\.txt is no age file"):
+        restore(cluster, store, tmp_path / "notes.txt", keys, NOW)
+
+
+def test_a_backup_that_cannot_be_written_leaves_nothing(
+    cluster: ClusterSpec, store: Store, identity: Path, tmp_path: Path
+) -> None:
+    """A folder that is not there is bad input; a disk that is full leaves no part of it."""
+    to, phrase = [str(pyrage.x25519.Identity.from_str(identity.read_text()).to_public())], Passphrase("ask")
+    with pytest.raises(UsageError, match="none is no folder; nothing was written"):
+        backup(cluster, store, tmp_path / "none" / "x.age", to, phrase)
+
+    def full(change: str) -> None:
+        if change.startswith("fsync"):
+            raise OSError(28, "No space left on device")
+
+    (out := tmp_path / "out").mkdir()
+    with pytest.raises(Failed, match="No space left"):
+        backup(cluster, replace(store, disk=Disk(full)), out / "x.age", to, phrase)
+    assert list(out.iterdir()) == []
