@@ -42,8 +42,22 @@ def judge(sight: Sight) -> tuple[Row, ...]:
     for node in sight.cluster.nodes:
         for kind in Kind:
             rows += _leaves(sight, node.name, kind)
+    rows = _one_way_out(sight, rows)
     used = (_application(sight, one) for one in sight.applications)
     return (*rows, *(row for row in used if not (row.gone and row.left and row.left <= timedelta(0))))
+
+
+def _one_way_out(sight: Sight, rows: list[Row]) -> list[Row]:
+    """Where a node has what is newer than the laptop's, nothing of the laptop's is to be put anywhere before."""
+    newer = fitness.newer(sight)
+    if not any(fault.do == newer for row in rows for fault in row.faults):
+        return rows
+    return [
+        replace(
+            row, faults=tuple(replace(each, do=newer) if each.do == DEPLOY else each for each in row.faults)
+        )
+        for row in rows
+    ]
 
 
 def _judged(sight: Sight, row: Row, *faults: Iterable[Fault]) -> Row:

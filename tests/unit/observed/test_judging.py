@@ -218,6 +218,14 @@ def test_a_node_with_something_newer() -> None:
     assert not rows(sight)["n1", "server", "laptop"].faults
 
 
+def test_nothing_older_is_to_be_put_beside_something_newer() -> None:
+    """One way out for all that was found: get the newer certificates."""
+    sight = placed(healthy(now=BORN + 60 * DAY), Kind.SERVER, issued(Kind.SERVER, at=BORN + 30 * DAY))
+    found = judge(with_files(sight, "n2", {"peer.crt": None}))
+    told = {fault.do for row in found for fault in row.faults if fault.verdict is not Verdict.NOT_SEEN}
+    assert told == {"somebody else changed it: get their certs/demo; else `deploy` puts the laptop's there"}
+
+
 def test_a_process_that_serves_another_file() -> None:
     """etcd reads them at each handshake: then it is another process, or another file."""
     held = holding(Kind.SERVER, other := issued(Kind.SERVER))
