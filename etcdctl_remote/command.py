@@ -110,8 +110,15 @@ OWN = {
 }
 """What a flag means in one task only."""
 
+SPANS = ("within", "fail_within")
+"""Flags with a span of time: a negative one is told as such."""
+
 ONE_BREATH = 0.5
 """Seconds in which a further SIGTERM is the same one."""
+
+
+class NoNumber(str):
+    """What was given where a whole number belongs; refused once it is known how to tell."""
 
 
 class Whole(Argument):
@@ -123,10 +130,9 @@ class Whole(Argument):
         return cls(names=given.names, kind=int, default=given.default, help=given.help)
 
     def set_value(self, value: Any, cast: bool = True) -> None:
-        """Take a number, or end with the exit code of wrong usage."""
-        if cast and not (str(value).isdecimal() and int(value) > 0):
-            raise Exit(f"error: --{self.names[0]} {value}: not a whole number from 1", UsageError.exit_code)
-        super().set_value(value, cast)
+        """Take a number; anything else is kept as what it is."""
+        good = not cast or (str(value).isdecimal() and int(value) > 0)
+        super().set_value(value if good else NoNumber(value), cast and good)
 
 
 class Command(Task):  # type: ignore[type-arg]
@@ -218,8 +224,12 @@ def inventory_path(given: str) -> Path:
 
 
 def refuse_flags(arguments: dict[str, object]) -> None:
-    """Refuse values that look like flags: a value was forgotten, or --help came too late."""
+    """Refuse values that look like flags: a value was forgotten, or --help came too late; and no numbers."""
     for name, value in arguments.items():
+        if isinstance(value, NoNumber):
+            raise UsageError(f"--{name.replace('_', '-')} {value}: not a whole number from 1")
+        if name in SPANS and isinstance(value, str) and value[1:2].isdecimal():
+            continue
         values = value if isinstance(value, list) else [value]
         flags = [v for v in values if isinstance(v, str) and v.startswith("-") and len(v) > 1]
         if flags and name != "command":

@@ -8,7 +8,8 @@ from datetime import timedelta
 from ..errors import UsageError
 
 _UNITS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
-_FORM = re.compile(r"([0-9]{1,5})([wdhm])")
+_FORM = re.compile(r"([0-9]+)([wdhm])")
+_DIGITS = 5
 
 
 def parse_duration(text: str, flag: str) -> timedelta:
@@ -22,6 +23,8 @@ def parse_duration(text: str, flag: str) -> timedelta:
             f"{flag} {text!r} is no span of time",
             "a whole number and a unit: 90m (minutes), 12h (hours), 30d (days), 2w (weeks)",
         )
+    if len(match[1]) > _DIGITS:
+        raise UsageError(f"{flag} {text!r} is too long", "at most five digits, for example 400d (days)")
     return int(match[1]) * _UNITS[match[2]]
 
 

@@ -125,6 +125,13 @@ def test_a_wrong_number_in_the_checkout() -> None:
     assert done.stderr == "error: --lines many: not a whole number from 1\n"
 
 
+def test_a_wrong_number_in_json_is_one_document(tmp_path: Path) -> None:
+    """As any other mistake."""
+    done = run("certs.issue", "--name", "app", "--days", "0", "-o", "json", folder=tmp_path)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"] == "--days 0: not a whole number from 1"
+
+
 @pytest.mark.parametrize("task", ["check", "deploy", "status", "audit"])
 def test_an_error_in_json_is_one_document(task: str, tmp_path: Path) -> None:
     """Nothing else is on standard output; the person reads standard error."""

@@ -81,12 +81,12 @@ def test_every_mistake_at_once(
         assert mistake in told
 
 
-@pytest.mark.parametrize("flag", ["--within", "--fail-within"])
-def test_an_empty_span_is_none(flag: str, tmp_path: Path) -> None:
-    """A variable that is not set is no reason to check nothing."""
-    done = run("certs", flag, "", "-o", "json", folder=tmp_path)
+@pytest.mark.parametrize(("flag", "value"), [("--within", ""), ("--fail-within", ""), ("--within", "-5d")])
+def test_an_empty_span_is_none(flag: str, value: str, tmp_path: Path) -> None:
+    """A variable that is not set is no reason to check nothing; a negative one is no flag."""
+    done = run("certs", flag, value, "-o", "json", folder=tmp_path)
     assert done.returncode == 2
-    assert f"{flag} '' is no span of time" in json.loads(done.stdout)["error"]
+    assert f"{flag} {value!r} is no span of time" in json.loads(done.stdout)["error"]
 
 
 @pytest.mark.parametrize("name", ["certs", "certs.list"])
