@@ -88,6 +88,8 @@ def application(cluster: ClusterSpec, asked: Asked) -> Application:
             if name
             else "--name is missing: what the application is called"
         )
+    elif owner := _node_of(cluster, name):
+        wrong.append(f"--name {name}: that is the node {owner}, or what its certificates are called")
     usages = _usages(asked.usage, wrong)
     names = _names(asked.names, wrong)
     if names and not KINDS[kind].named:
@@ -104,6 +106,14 @@ def application(cluster: ClusterSpec, asked: Asked) -> Application:
     days = min(asked.days or cluster.pki.leaf_days, LONGEST)
     profile = Profile(common, dns, addresses, usages, days, cluster.pki.key, uris)
     return Application(name, kind, profile)
+
+
+def _node_of(cluster: ClusterSpec, name: str) -> str:
+    """Name the node that is called so, or whose certificates are; empty if there is none."""
+    taken = ("{}", "etcd-server-{}", "etcd-peer-{}", "etcdctl-{}")
+    return next(
+        (node.name for node in cluster.nodes if name in [form.format(node.name) for form in taken]), ""
+    )
 
 
 def _usages(text: str, wrong: list[str]) -> tuple[Usage, ...]:

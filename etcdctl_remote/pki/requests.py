@@ -29,7 +29,7 @@ def requested_key(content: bytes, source: str, usages: tuple[Usage, ...]) -> Pub
         proven, key = request.is_signature_valid, request.public_key()
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError) as error:
         raise UsageError(
-            f"{source}: its key or signature cannot be used: {error}", f"make one: {_WANTED}"
+            f"{source}: its key or its signature is of a kind that cannot be used", f"make one: {_WANTED}"
         ) from error
     if not proven:
         raise UsageError(
@@ -43,14 +43,27 @@ def _parsed(content: bytes, source: str) -> x509.CertificateSigningRequest:
     read = x509.load_pem_x509_csr if b"-----BEGIN" in content else x509.load_der_x509_csr
     try:
         if len(content) > LIMIT:
-            raise ValueError(f"more than {LIMIT} bytes")
+            raise ValueError
         return read(content)
     except ValueError as error:
         raise UsageError(
-            f"{source} is no request for a certificate (PKCS#10, PEM or DER): {error}",
+            f"{source} is no request for a certificate (PKCS#10, PEM or DER): {_instead(content)}",
             "make one: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
             "-keyout app.key -subj /CN=app -out app.csr",
         ) from error
+
+
+def _instead(content: bytes) -> str:
+    """Say what it is instead, as far as that can be seen."""
+    if len(content) > LIMIT:
+        return f"it has more than {LIMIT} bytes"
+    if not content.strip():
+        return "it is empty"
+    if b"PRIVATE KEY-----" in content:
+        return "it holds a private key, which stays with its owner"
+    if b"-----BEGIN CERTIFICATE-----" in content:
+        return "it holds a certificate"
+    return "it is damaged, or something else"
 
 
 def _fit(key: object, source: str, usages: tuple[Usage, ...]) -> PublicKey:

@@ -65,13 +65,24 @@ def test_a_request_whose_signature_is_wrong_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"garbage", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n", b"0" * 70_000]
+    ("content", "what"),
+    [
+        (b"", "it is empty"),
+        (b"garbage", "it is damaged, or something else"),
+        (b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n", "it is damaged"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n", "it holds a private key"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n", "it holds a certificate"),
+        (b"0" * 70_000, "it has more than 65536 bytes"),
+    ],
 )
-def test_garbage_is_refused(content: bytes) -> None:
-    """With the file's name, and how to make a request."""
+def test_garbage_is_refused(content: bytes, what: str) -> None:
+    """With the file's name, what it is in our words, and how to make a request."""
     with pytest.raises(UsageError, match="f is no request for a certificate") as caught:
         requested_key(content, "f", ("client",))
     assert "openssl req -new" in caught.value.hint
+    assert f"(PKCS#10, PEM or DER): {what}" in caught.value.message
+    assert "ParseError" not in caught.value.message
+    assert "https:" not in caught.value.message
 
 
 @pytest.mark.parametrize(
