@@ -56,7 +56,7 @@ def rotate_certs(
         "--pause-before-drop": pause_before_drop,
     }
     _refuse([*_apart(for_leaves, for_cas), *_wrong_values(only, within, ca_only)])
-    if replaces or pause_before_leaves or pause_before_drop:
+    if replaces:
         task = _replacement(ca_only, leaves=pause_before_leaves, drop=pause_before_drop, confirm=confirm)
 
         def replace_ca(session: Session, consent: Consent) -> Plan:
@@ -136,6 +136,10 @@ def _apart(leaves: Mapping[str, object], authorities: Mapping[str, object]) -> I
         yield UsageError(
             f"{' '.join(here)} beside {' '.join(there)}",
             "a replacement of the CA renews every leaf: leave out one of the two",
+        )
+    if there and not authorities["--ca"]:
+        yield UsageError(
+            f"{' '.join(there)} without --ca", "give --ca as well: a pause belongs to a replacement"
         )
     if others != here and others:
         yield UsageError(

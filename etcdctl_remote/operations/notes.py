@@ -62,7 +62,7 @@ def _for_dropins(spec: HostSpec, host: HostState) -> bool:
     """Whether only the operator's drop-ins can be why a member restarts.
 
     The unit's digest covers all that etcd reads at start. What of that is not in the unit
-    itself is a CA bundle or a drop-in.
+    itself is a CA bundle or a drop-in. Bundles of another set may lie there from before.
     """
     files = {file.path: file for file in spec.files}
     wanted, has = files[UNIT_PATH].data.decode(), host.paths.get(UNIT_PATH, _ABSENT).text or ""
@@ -70,6 +70,7 @@ def _for_dropins(spec: HostSpec, host: HostState) -> bool:
     return (
         has != wanted
         and _but_digest(has) == _but_digest(wanted)
+        and all(host.paths.get(link.path, _ABSENT).target == link.target for link in spec.links)
         and all(host.paths.get(file.path, _ABSENT).sha256 == file.sha256 for file in bundles)
     )
 

@@ -60,20 +60,34 @@ def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
     now = seen_with_bundles(present, session)
     if cut_off(present, now):
         return replace_at_once(session, consent, held, task.confirm)
-    states = course(session, held, task.which, clock)
+    states = up_to(task.pause, course(session, held, task.which, clock))
     _refuse_unready(Wish(cluster, states[0], {}), now)
     todo = whole(cluster, states, now)
-    todo = replace(todo, notes=(*todo.notes, *clients(states[0], session.store().root, clock)))
+    todo = replace(todo, notes=(*todo.notes, *clients(states, session.store().root, clock)))
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo
     for number, state in enumerate(states):
-        generation = state if number == 0 else _next(session, clock)
-        _bring(session, Wish(cluster, generation, {}))
-        if task.pause and PAUSES.get(_state(generation)) == task.pause:
-            session.ways.tell(f"paused after {TITLES[_state(generation)]!r}: `rotate-certs --ca` goes on")
-            return todo
-    session.save(rotation.advanced(kept(session)))
+        _bring(session, Wish(cluster, state if number == 0 else _next(session, clock), {}))
+    if task.pause:
+        session.ways.tell(f"paused after {_named(states[-1])}: `rotate-certs --ca` goes on")
+    else:
+        session.save(rotation.advanced(kept(session)))
     return todo
+
+
+def up_to(pause: Pause, states: tuple[Generation, ...]) -> tuple[Generation, ...]:
+    """Keep the states up to a pause; UsageError where that is past."""
+    if not pause:
+        return states
+    for number, state in enumerate(states, 1):
+        if PAUSES.get(_state(state)) == pause:
+            return states[:number]
+    raise UsageError(f"--pause-{pause}: the replacement is past that, at {_named(states[0])}", "leave it out")
+
+
+def _named(generation: Generation) -> str:
+    title = TITLES[_state(generation)]
+    return f"state {list(TITLES.values()).index(title) + 1} of {len(TITLES)}, {title}"
 
 
 def _state(generation: Generation) -> State:
@@ -131,15 +145,13 @@ def _next(session: Session, clock: datetime) -> Generation:
 
 def whole(cluster: ClusterSpec, states: tuple[Generation, ...], now: ClusterState) -> Plan:
     """Plan all states: the first from what is seen, each further one as if those before were done."""
-    stages, count = [], len(TITLES)
+    stages = []
     for state in states:
-        want = Wish(cluster, state, {})
-        title = TITLES[_state(state)]
-        number = list(TITLES.values()).index(title) + 1
-        for stage in _plan(want, now).stages:
-            stages.append(replace(stage, title=f"State {number} of {count}, {title}: {stage.title}"))
+        want, named = Wish(cluster, state, {}), _named(state).capitalize()
+        stages += [replace(stage, title=f"{named}: {stage.title}") for stage in _plan(want, now).stages]
         now = imagined(want, now)
-    return Plan(f"replace the CA of {cluster.name}", tuple(stages), (*cluster.warnings, *notes(states)))
+    end = "" if _state(states[-1]) is State.TRUST_NEW else f", up to {_named(states[-1])}"
+    return Plan(f"replace the CA of {cluster.name}{end}", tuple(stages), (*cluster.warnings, *notes(states)))
 
 
 def imagined(want: Wish, now: ClusterState) -> ClusterState:
@@ -161,8 +173,9 @@ def notes(states: tuple[Generation, ...]) -> Iterator[str]:
     yield "who leads, and so restarts last, is looked at anew in each state"
 
 
-def clients(first: Generation, store: Path, clock: datetime) -> Iterator[str]:
+def clients(states: tuple[Generation, ...], store: Path, clock: datetime) -> Iterator[str]:
     """Say what becomes of applications, and from which day on. Of the peer CA they know nothing."""
+    first = states[0]
     if _state(first) is State.TRUST_NEW or "client" not in rotation.under_way(first):
         return
     before = _state(first) is State.TRUST_BOTH
@@ -172,9 +185,11 @@ def clients(first: Generation, store: Path, clock: datetime) -> Iterator[str]:
             f"clients have to trust the new CA beside {old.common_name!r} before the leaves change "
             "(`certs.export` writes the bundle of both; --pause-before-leaves waits for you)"
         )
+    today = _state(states[-1]) is State.TRUST_NEW
+    when = f"after {clock:%Y-%m-%d}, today" if today else "from the day on that you finish this"
     yield (
-        f"clients with certificates of {old.common_name!r} are refused after {clock:%Y-%m-%d}, today, when only the "
-        f"new CA is trusted; with --pause-before-drop after the day you go on; after {old.not_after:%Y-%m-%d} in any case"
+        f"clients with certificates of {old.common_name!r} are refused {when}, when only the new CA is trusted "
+        f"(--pause-before-drop waits for you); after {old.not_after:%Y-%m-%d} in any case"
     )
     for each in applications_of(store, [old], clock):
         yield f"this one has to be issued anew before that: {each}"

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 
 from ..errors import Failed, Refused, UsageError, none_reached
 from ..observed.state import ClusterState, HostState
-from ..pki import rotation
+from ..pki import chain, rotation
+from ..pki.authority import plain_name
 from ..pki.generation import Due, Generation, State
 from ..pki.store import BACK
 from ..plan import gates
@@ -54,6 +55,9 @@ def rotate_certs(
         want = replace(want, generation=generation)
         todo = converge.plan(want, now) if restarts else plan(want, now, clock)
         refuse_misfit(session, want, now, tuple(todo.hosts))
+    if back:
+        title = f"go back to the former certificates of {cluster.name}"
+        todo = replace(todo, title=title, notes=(*todo.notes, *_trusted_again(held, generation)))
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo
     if todo:
@@ -64,6 +68,16 @@ def rotate_certs(
         else:
             _prove(session, want, clock)
     return todo
+
+
+def _trusted_again(held: Generation, former: Generation) -> Iterator[str]:
+    """Name the CAs that going back brings back: one that was dropped may have been dropped for a reason."""
+    for now, then in ((held.ca_bundle, former.ca_bundle), (held.peer_ca_bundle, former.peer_ca_bundle)):
+        for ca in set(chain.load(then)) - set(chain.load(now)):
+            yield (
+                f"the CA {plain_name(ca.subject)!r}, which was dropped, is trusted again: every member restarts; "
+                "if its key may be in wrong hands, do not go back"
+            )
 
 
 def kept(session: Session) -> Generation:
@@ -133,6 +147,7 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     mend = [name for name in todo if not now.hosts[name].serving]
     serve = [name for name in specs if now.hosts[name].serving]
     awaited = [*serve, *(name for name in mend if not _resting(now.hosts[name]))]
+    _refuse_sick(want, now, [name for name in specs if name not in awaited], todo)
     stages = [
         *_mending(
             want, now, {name: todo.get(name, ()) for name in (*mend, *(() if now.has_quorum else fallen))}
@@ -150,6 +165,26 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
         left_out=tuple(now.unreachable),
         incomplete=bool(now.unreachable),
     )
+
+
+def _refuse_sick(want: Wish, now: ClusterState, others: list[str], todo: Collection[str]) -> None:
+    """Refuse to go from one member to the next while another is sick, and its certificates are not why.
+
+    Where some have expired they may be why, also of a member whose own are new.
+    """
+    expired = any("expired on" in line for line in want.generation.issued)
+    sick = {
+        name: (gates.why_silent(now, name) or "").removeprefix(f"{name}: ")
+        for name in others
+        if now.hosts[name].unit.running
+    }
+    if sick and now.has_quorum and todo and not expired:
+        raise Refused(
+            f"{', '.join(sick)} runs and does not serve, and its certificates are right: no other member is touched "
+            "before it does; nothing was changed",
+            "`health`, `certs` and `logs` say why; mend that first",
+            sick,
+        )
 
 
 def _mending(want: Wish, now: ClusterState, todo: Mapping[str, tuple[WriteFiles, ...]]) -> tuple[Stage, ...]:

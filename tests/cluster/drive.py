@@ -130,8 +130,12 @@ def run(
     env: Mapping[str, str] | None = None,
     inventory: Path | None = None,
 ) -> Done:
-    """Run one task to its end, whatever the end is."""
-    return finish(start(lab, *words, program=program, env=env, inventory=inventory))
+    """Run one task to its end, whatever the end is; no private key may be in what it said or noted."""
+    done = finish(start(lab, *words, program=program, env=env, inventory=inventory))
+    journal = beside(inventory or lab.inventory)
+    noted = journal.read_text("utf-8") if journal.is_file() else ""
+    assert "PRIVATE KEY" not in done.out + done.err + noted, f"a private key was told: {words}"
+    return done
 
 
 def must(lab: Lab, *words: str, program: Sequence[str] = PROGRAM, inventory: Path | None = None) -> Done:

@@ -72,7 +72,7 @@ def new_ca(lab: Lab, folder: Path, old: Path) -> None:
         drive.must(lab, "rotate-certs", "--ca", "--pause-before-leaves", "-y")
         for each in (folder, old):
             (each / "ca.crt").write_bytes(_store(lab, "ca.crt"))
-        drive.must(lab, "rotate-certs", "--pause-before-drop", "-y")
+        drive.must(lab, "rotate-certs", "--ca", "--pause-before-drop", "-y")
         assert all(accepted(lab, old).values()), "the old CA's client is welcome until the last state"
         clients.equip(lab, folder)
         move_leader(lab)

@@ -100,7 +100,7 @@ def test_what_is_due_is_what_was_asked(call: Call, ask: Ask, flags: dict[str, ob
         ({"ca_only": "peer"}, Task({"peer"}, "")),
         ({"ca": True, "ca_only": "client"}, Task({"client"}, "")),
         ({"ca": True, "pause_before_leaves": True}, Task(BOTH, "before-leaves")),
-        ({"pause_before_drop": True}, Task(BOTH, "before-drop")),
+        ({"ca": True, "pause_before_drop": True}, Task(BOTH, "before-drop")),
         ({"ca": True, "confirm": "demo"}, Task(BOTH, "", "demo")),
     ],
 )

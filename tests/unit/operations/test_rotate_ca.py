@@ -177,6 +177,7 @@ def test_a_pause_is_kept_and_a_later_run_finishes(found: Found, pause: str, stop
     town.replace_ca(pause=pause)
     assert state(town) is stopped
     assert town.told[-1].startswith("paused after ")
+    assert "no longer trusted" not in "".join(town.shown[-1].notes), "the plan ends where the run does"
     assert not town.deploy()
     assert not town.rotate()
     town.rotate(FORCED)
@@ -190,6 +191,18 @@ def test_a_pause_is_kept_and_a_later_run_finishes(found: Found, pause: str, stop
     assert restarts(town, before) == dict.fromkeys(before, 2)
     town.assert_unharmed()
     town.assert_whole()
+
+
+def test_a_pause_that_is_past_is_wrong_usage(found: Found) -> None:
+    """The leaves have changed already: nobody could wait for that any more."""
+    town = found()
+    town.replace_ca(pause="before-drop")
+    held = town.held.seen
+    with pytest.raises(
+        UsageError, match="the replacement is past that, at state 2 of 3, leaves from the new"
+    ):
+        town.replace_ca(pause="before-leaves")
+    assert town.held.seen == held
 
 
 def test_before_the_drop_the_old_client_is_taken_and_then_no_more(found: Found) -> None:
@@ -253,6 +266,9 @@ def test_back_from_each_state(found: Found, pause: str, back: State | None) -> N
     before = town.starts()
     todo = town.rotate(back=True)
     assert state(town) is back
+    assert todo.title == "go back to the former certificates of demo"
+    assert any("is trusted again" in note for note in todo.notes) is (pause == "")
+    assert not any("drop-ins" in note for note in todo.notes)
     leaves_only = pause == "before-drop"
     assert (
         any(isinstance(step, RestartEtcd) for stage in todo.stages for step in stage.steps) is not leaves_only
