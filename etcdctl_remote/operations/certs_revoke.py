@@ -84,8 +84,8 @@ def revoke(session: Session, consent: Consent, wanted: Wanted) -> Plan:
     targets = found(Store.beside(session.cluster).root, held, wanted, now)
     revocations = listed(held, targets, wanted, now, planned=consent.dry_run)
     later = replace(held, revocations=revocations, issued=(*held.issued, *_lines(held, revocations)))
-    want = Wish(session.cluster, later, {})
-    todo = deploy.carried_out(session, consent, want, planner(held, targets))
+    want, before = Wish(session.cluster, later, {}), Wish(session.cluster, held, {})
+    todo = deploy.carried_out(session, consent, want, planner(held, targets), before)
     if not consent.dry_run:
         prove(session, session.held() or later, targets)
     return todo

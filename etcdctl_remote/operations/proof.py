@@ -17,9 +17,14 @@ ROUNDS = 2
 """How often what is left after a run is done as well, before it is an error."""
 
 
-def seen(want: Wish, session: Session) -> ClusterState:
-    """Observe the hosts and the paths whose state decides anything, once they stand still."""
+def seen(want: Wish, session: Session, before: Wish | None = None) -> ClusterState:
+    """Observe the hosts and the paths whose state decides anything, once they stand still.
+
+    Whoever also plans for what was wanted `before` has to see the paths of that.
+    """
     asked = paths(want)
+    if before:
+        asked = {name: tuple(dict.fromkeys((*asked[name], *more))) for name, more in paths(before).items()}
     return settled(lambda: session.observe(asked), len(want.cluster.nodes))
 
 
