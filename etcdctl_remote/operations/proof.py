@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..desired.hostspec import LISTS
 from ..errors import Failed, Refused
 from ..observed.lost import silence, silent
 from ..observed.state import ClusterState, HostState
 from ..plan.step import Plan
 from .converge import plan
+from .leaves import list_path
 from .session import Session
 from .settle import settled
 from .wish import Wish
@@ -32,7 +34,10 @@ def paths(want: Wish) -> dict[str, tuple[str, ...]]:
     """Name the paths whose state decides anything, by node."""
     specs = [want.spec(node, HostState(node.name), formed=True) for node in want.cluster.nodes]
     return {
-        spec.node: tuple(item.path for group in (spec.dirs, spec.files, spec.links) for item in group)
+        spec.node: (
+            *(item.path for group in (spec.dirs, spec.files, spec.links) for item in group),
+            *(list_path(want, name) for name in LISTS.values()),
+        )
         for spec in specs
     }
 
