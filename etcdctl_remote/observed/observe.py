@@ -136,8 +136,12 @@ section links; for p do [ -L "$p" ] && printf '%s|%s\n' "$p" "$(readlink "$p")";
 section sums; for p do [ -f "$p" ] && [ ! -L "$p" ] && set -- "$@" "$p"; shift; done
 [ $# -gt 0 ] && sha256sum -- "$@"
 section texts
-for p do case $p in *.key|*.crt) ;; *)
+for p do case $p in *.key|*.crt|*.crl) ;; *)
   [ "$(stat -c %s "$p")" -le 65536 ] && { printf '%s|' "$p"; base64 -w0 "$p"; echo; } ;;
+esac; done
+section lists
+for p do case $p in */current/*.crl)
+  [ "$(stat -c %s "$p")" -le 1048576 ] && { printf '%s|' "$p"; base64 -w0 "$p"; echo; } ;;
 esac; done
 if [ -n "$ready" ]; then
   case $program in /opt/etcd/v3.4.*) call read endpoint health ;; /opt/etcd/v*) ;; *) call read endpoint health ;; esac
@@ -308,6 +312,7 @@ def _paths(said: Mapping[str, list[str]]) -> dict[str, PathState]:
     sums = {path: digest for digest, _, path in (line.partition("  ") for line in said.get("sums", []))}
     texts = _pairs(said.get("texts", []))
     links = _pairs(said.get("links", []))
+    lists = _pairs(said.get("lists", []))
     found: dict[str, PathState] = {}
     for line in said.get("stat", []):
         fields = line.rsplit("|", 4)
@@ -322,6 +327,7 @@ def _paths(said: Mapping[str, list[str]]) -> dict[str, PathState]:
             sha256=sums.get(path),
             text=_text(texts.get(path)),
             target=links.get(path),
+            content=_content(lists.get(path)),
         )
     return found
 
@@ -331,10 +337,13 @@ def _pairs(lines: Iterable[str]) -> dict[str, str]:
 
 
 def _text(encoded: str | None) -> str | None:
+    content = _content(encoded)
+    return None if content is None else content.decode("utf-8", "replace")
+
+
+def _content(encoded: str | None) -> bytes | None:
     try:
-        return (
-            None if encoded is None else base64.b64decode(encoded, validate=True).decode("utf-8", "replace")
-        )
+        return None if encoded is None else base64.b64decode(encoded, validate=True)
     except ValueError:
         return None
 

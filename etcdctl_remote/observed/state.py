@@ -28,6 +28,8 @@ class PathState:
     text: str | None = None
     """The content of files that hold no secret, for diffs."""
     target: str | None = None
+    content: bytes | None = None
+    """Of the lists of revoked certificates in use only."""
 
 
 @dataclass(frozen=True)

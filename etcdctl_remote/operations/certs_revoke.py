@@ -34,7 +34,7 @@ from ..pki.standin import StandIns
 from ..pki.store import Store
 from ..plan.step import Plan
 from ..plan.steps import RestartEtcd
-from . import converge, deploy
+from . import converge, deploy, leaves
 from .certs_issue import held_by
 from .consent import Consent
 from .dialled import prove
@@ -84,8 +84,8 @@ def revoke(session: Session, consent: Consent, wanted: Wanted) -> Plan:
     targets = found(Store.beside(session.cluster).root, held, wanted, now)
     revocations = listed(held, targets, wanted, now, planned=consent.dry_run)
     later = replace(held, revocations=revocations, issued=(*held.issued, *_lines(held, revocations)))
-    want = Wish(session.cluster, later, {})
-    todo = deploy.carried_out(session, consent, want, planner(held, targets))
+    want, before = Wish(session.cluster, later, {}), Wish(session.cluster, held, {})
+    todo = deploy.carried_out(session, consent, want, planner(held, targets), before)
     if not consent.dry_run:
         prove(session, session.held() or later, targets)
     return todo
@@ -174,7 +174,8 @@ def planner(held: Generation, targets: Sequence[Target]) -> Callable[[Wish, Clus
         if not now.has_quorum:
             raise lost_quorum(want, now)
         before = converge.plan(replace(want, generation=held), now)
-        if before and not all(target.accounted for target in targets):
+        unaccounted = [target.revoked.serial for target in targets if not target.accounted]
+        if before and any(_refused_anew(want, now, serial) for serial in unaccounted):
             raise Refused(
                 "the nodes are not as the inventory says, and may still use a certificate that is not in the "
                 "register; nothing was changed",
@@ -191,6 +192,14 @@ def planner(held: Generation, targets: Sequence[Target]) -> Callable[[Wish, Clus
         return replace(todo, title=title, notes=tuple(notes))
 
     return plan
+
+
+def _refused_anew(want: Wish, now: ClusterState, serial: str) -> bool:
+    """Whether some node accepts it until now where it will be refused."""
+    files = [file for file, der in want.generation.revocations.files.items() if serial in crl.serials(der)]
+    return not files or any(
+        serial not in leaves.refused(want, host, file) for file in files for host in now.hosts.values()
+    )
 
 
 def refuse_deaf(want: Wish, now: ClusterState) -> None:

@@ -29,11 +29,18 @@ def deploy(session: Session, consent: Consent) -> Plan:
 
 
 def carried_out(
-    session: Session, consent: Consent, want: Wish, plan: Callable[[Wish, ClusterState], Plan]
+    session: Session,
+    consent: Consent,
+    want: Wish,
+    plan: Callable[[Wish, ClusterState], Plan],
+    before: Wish | None = None,
 ) -> Plan:
-    """Bring the hosts to `want` by what `plan` plans, and prove that nothing is left to do."""
+    """Bring the hosts to `want` by what `plan` plans, and prove that nothing is left to do.
+
+    `before` is what else `plan` compares the hosts with.
+    """
     cluster, generation = want.cluster, want.generation
-    now = seen(want, session)
+    now = seen(want, session, before)
     refuse_unsafe(want, now)
     refuse_unlisted(want, now)
     want = replace(want, archives=_archives(session, want, now, consent.dry_run))

@@ -14,6 +14,7 @@ from ..desired.model import NodeSpec
 from ..desired.spec import DirSpec, FileSpec, HostSpec, LinkSpec
 from ..errors import Refused
 from ..observed.state import ClusterState, HostState
+from ..pki import crl
 from ..pki.profiles import Kind
 from ..plan import gates
 from ..plan.reconcile import files
@@ -135,6 +136,47 @@ def refuse_unlisted(want: Wish, now: ClusterState) -> None:
             "put the newer one here; if it is lost: `certs.revoke --serial` of what was revoked makes a list anew",
             lacking,
         )
+    _refuse_older(want, now)
+
+
+def _refuse_older(want: Wish, now: ClusterState) -> None:
+    """Refuse a store that does not know of all that nodes refuse: by its list it would be accepted again."""
+    lost = {
+        name: {
+            file: serials
+            for port, file in crl.FILES.items()
+            if (serials := want.generation.revocations.forgotten(port, refused(want, host, file)))
+        }
+        for name, host in now.hosts.items()
+    }
+    told = {
+        name: "; ".join(f"{file} refuses {', '.join(sorted(serials))}" for file, serials in files.items())
+        for name, files in lost.items()
+        if files
+    }
+    if told:
+        one = min(serial for files in lost.values() for serials in files.values() for serial in serials)
+        raise Refused(
+            f"nodes refuse certificates that certs/{want.cluster.name} does not know to be revoked: it is older than "
+            "a revocation, and by its list they would be accepted again; nothing was changed",
+            f"put the newer one here (`certs.restore`); if it is lost: `certs.revoke --serial {one} --crl FILE` takes "
+            "in all of a list that was copied from a node",
+            told,
+        )
+
+
+def refused(want: Wish, host: HostState, file: str) -> frozenset[str]:
+    """Return the serials of a host's list; none where there is no list, or none that can be read."""
+    found = host.paths.get(list_path(want, file))
+    try:
+        return crl.serials(found.content) if found and found.content else frozenset()
+    except ValueError:
+        return frozenset()
+
+
+def list_path(want: Wish, file: str) -> str:
+    """Name the path by which a member reads a list of revoked certificates."""
+    return f"{want.cluster.paths.config}/pki/current/{file}"
 
 
 def bundle_paths(want: Wish) -> tuple[str, ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..desired.hostspec import LISTS
 from ..errors import Failed, Refused
 from ..observed.lost import silence, silent
 from ..observed.state import ClusterState, HostState
 from ..plan.step import Plan
 from .converge import plan
+from .leaves import list_path
 from .session import Session
 from .settle import settled
 from .wish import Wish
@@ -17,9 +19,14 @@ ROUNDS = 2
 """How often what is left after a run is done as well, before it is an error."""
 
 
-def seen(want: Wish, session: Session) -> ClusterState:
-    """Observe the hosts and the paths whose state decides anything, once they stand still."""
+def seen(want: Wish, session: Session, before: Wish | None = None) -> ClusterState:
+    """Observe the hosts and the paths whose state decides anything, once they stand still.
+
+    Whoever also plans for what was wanted `before` has to see the paths of that.
+    """
     asked = paths(want)
+    if before:
+        asked = {name: tuple(dict.fromkeys((*asked[name], *more))) for name, more in paths(before).items()}
     return settled(lambda: session.observe(asked), len(want.cluster.nodes))
 
 
@@ -27,7 +34,10 @@ def paths(want: Wish) -> dict[str, tuple[str, ...]]:
     """Name the paths whose state decides anything, by node."""
     specs = [want.spec(node, HostState(node.name), formed=True) for node in want.cluster.nodes]
     return {
-        spec.node: tuple(item.path for group in (spec.dirs, spec.files, spec.links) for item in group)
+        spec.node: (
+            *(item.path for group in (spec.dirs, spec.files, spec.links) for item in group),
+            *(list_path(want, name) for name in LISTS.values()),
+        )
         for spec in specs
     }
 

@@ -81,6 +81,15 @@ class Revocations:
             if port in entry.ports and (entry.until is None or now < entry.until)
         }
 
+    def forgotten(self, port: Port, theirs: frozenset[str]) -> frozenset[str]:
+        """Of the serials that a port refuses, those that it would accept again by our list.
+
+        Compared are serials, not numbers: the lists of a CA's owner are numbered otherwise, and the higher
+        number may be of a store that lacks a revocation.
+        """
+        ours = serials(self.files[FILES[port]]) if FILES[port] in self.files else frozenset()
+        return theirs - ours - {entry.serial for entry in self.entries if port in entry.ports}
+
 
 def revoke(
     held: Revocations, new: Iterable[Revoked], signers: Mapping[Port, Authority], now: datetime

@@ -113,6 +113,11 @@ def test_an_application_is_shut_out_and_nobody_else(lab3: Lab, programs: Release
     assert drive.pids(lab3) == after
     assert members(lab3, release, other) == {False}
     assert members(lab3, release, operator) == {True}
+    done = drive.must(lab3, "certs.revoke", "--serial", "7F935E19AABBCCDDEEFF0011", "-y")
+    drive.tells(done, "twin of the same serial")
+    assert "proven on n1, n2, n3" in done.err
+    assert "goes along" not in done.out + done.err
+    assert drive.pids(lab3) == after
     for node in lab3.nodes:
         mode = execute(node, 'stat -Lc "%a %U" "$1"', f"{drive.PKI}/ca.crl").split()
         assert mode == ["644", "root"]

@@ -73,6 +73,19 @@ def test_the_script_finds_guards_that_a_drop_in_clears(tmp_path: Path) -> None:
     assert script(tmp_path).dropins_hash != found.dropins_hash
 
 
+def test_the_script_sends_the_lists_in_use_as_they_are(tmp_path: Path) -> None:
+    """By way of the link, and byte for byte; those that lie beside by their sum alone."""
+    (tmp_path / "ab12").mkdir()
+    (tmp_path / "current").symlink_to("ab12")
+    (tmp_path / "ab12" / "ca.crl").write_bytes(bytes(range(256)))
+    used, beside = (tmp_path / name / "ca.crl" for name in ("current", "ab12"))
+    found = script(tmp_path, used, beside, tmp_path / "current" / "peer-ca.crl").paths
+    assert (found[str(used)].content, found[str(beside)].content) == (bytes(range(256)), None)
+    assert found[str(used)].sha256 == found[str(beside)].sha256
+    assert found[str(used)].text is None
+    assert set(found) == {str(used), str(beside)}
+
+
 def test_the_script_sends_no_secret_and_no_binary(tmp_path: Path) -> None:
     """Of keys and certificates only the sum; of a big file too: a foreign binary would be 25 MB."""
     key, big = tmp_path / "server.key", tmp_path / "etcd"

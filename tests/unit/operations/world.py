@@ -239,7 +239,9 @@ class World:
     def _write(machine: Machine, files: Sequence[FileSpec]) -> None:
         for file in files:
             text = None if file.secret else file.data.decode("utf-8", "replace")
-            machine.paths[file.path] = PathState("file", file.mode, file.owner, file.group, file.sha256, text)
+            content = file.data if file.path.endswith(".crl") else None
+            state = PathState("file", file.mode, file.owner, file.group, file.sha256, text, content=content)
+            machine.paths[file.path] = state
 
     # -- what an observation sees --------------------------------------------------------------
 

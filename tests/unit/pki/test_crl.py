@@ -22,6 +22,7 @@ from etcdctl_remote.pki.crl import Port, Revocations, Revoked
 from etcdctl_remote.pki.generation import Due, Generation
 from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.pki.store import Store
+from etcdctl_remote.secret import Secret
 
 from .stores import NOW
 
@@ -146,6 +147,27 @@ def test_a_list_of_the_owner_of_the_ca_is_taken_as_der(store: Store, encoding: E
     lists = revoked(store, APP).revocations.files["ca.crl"]
     given = x509.load_der_x509_crl(lists).public_bytes(encoding)
     assert crl.taken(given, "f", signers(held(store))) == (("client",), lists)
+
+
+def test_the_documented_crl_cnf_makes_a_list_that_is_taken(store: Store, tmp_path: Path) -> None:
+    """As it stands in docs/certificates.md, for `openssl ca`."""
+    program = shutil.which("openssl")
+    assert program
+    text = (Path(__file__).parents[3] / "docs" / "certificates.md").read_text("utf-8")
+    sample = text.partition("```ini\n# crl.cnf\n")[2].partition("```")[0]
+    ca, leaf = held(store).authorities.client, held(store).credential("n1", Kind.SERVER)
+    assert isinstance(ca.key, Secret)
+    (tmp_path / "issuing.crt").write_bytes(ca.certificate)
+    (tmp_path / "issuing.key").write_bytes(ca.key.reveal)
+    (tmp_path / "billing.crt").write_bytes(leaf.certificate_pem)
+    (tmp_path / "crl.cnf").write_text(sample, encoding="utf-8")
+    (tmp_path / "index.txt").touch()
+    (tmp_path / "crlnumber").write_text("01\n")
+    for words in (["-revoke", "billing.crt"], ["-gencrl", "-out", "etcd.crl"]):
+        subprocess.run([program, "ca", "-config", "crl.cnf", *words], cwd=tmp_path, check=True)
+    ports, der = crl.taken((tmp_path / "etcd.crl").read_bytes(), "etcd.crl", signers(held(store)))
+    assert ports == ("client",)
+    assert crl.serials(der) == {held(store).leaf("n1", Kind.SERVER).serial}
 
 
 def test_lists_of_strangers_and_what_etcd_cannot_read_are_refused(store: Store, cluster: ClusterSpec) -> None:
