@@ -7,20 +7,19 @@ from pathlib import Path
 import pytest
 
 from etcdctl_remote.lab.model import Lab
+from tests.conftest import NEWEST
 
 from . import clients, drive
+from .drive import Factory
 from .killing import CUT, KILLED, last_run
-from .test_rotation import FIRST, wire
+from .test_rotation import deployed, wire
 
 pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
-def lab(lab3: Lab, tmp_path: Path) -> Lab:
-    drive.edit(lab3, service=FIRST)
-    drive.deploy(lab3)
-    clients.equip(lab3, tmp_path)
-    return lab3
+def lab(lab_factory: Factory, tmp_path: Path) -> Lab:
+    return deployed(lab_factory, NEWEST, "debian12", tmp_path)
 
 
 def killed(lab: Lab, number: int, when: str, *words: str) -> drive.Done:
