@@ -43,7 +43,7 @@ def test_new_leaves_killed_after_each_step(lab: Lab, tmp_path: Path) -> None:
             assert done.code == KILLED, done
             drive.must(lab, "rotate-certs", "-y")
             assert not set(wire(lab).values()) & set(before.values()), when
-            drive.settle_nothing(lab)
+    drive.settle_nothing(lab)
     for mode, seen in found.items():
         assert (seen.failed, seen.retried) == ([], []), mode
     assert drive.pids(lab) == pids
