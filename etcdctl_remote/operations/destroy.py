@@ -25,7 +25,7 @@ from .ownership import identity_path, ours, refuse_other_store
 from .refusals import moved, refuse_unseen
 from .session import Session
 
-OURS = (Data.MEMBER, Data.EMPTY)
+OURS = (Data.MEMBER, Data.BEGUN, Data.STUCK, Data.EMPTY)
 """What deploy and etcd put into a data directory; anything else stays where it is."""
 
 
@@ -73,7 +73,7 @@ def plan(cluster: ClusterSpec, now: ClusterState, at: datetime, *, token: str, d
     strangers = {
         name: f"runs or keeps an etcd that is not of this {cluster.name} ({host.unit.fragment or cluster.paths.data})"
         for name, host in now.hosts.items()
-        if name not in mine and (host.unit.running or host.data in (Data.MEMBER, Data.OTHER))
+        if name not in mine and (host.unit.running or host.data in (Data.MEMBER, Data.TORN, Data.OTHER))
     }
     if strangers:
         raise Refused(

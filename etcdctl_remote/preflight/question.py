@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..desired.hostspec import UNIT_PATH, release_dir
 from ..desired.model import ClusterSpec
-from ..observed.observe import HOLDS
+from ..observed.holding import HOLDS
 from ..remote.host import Command
 from .sockets import LISTEN, as_address, grep
 
