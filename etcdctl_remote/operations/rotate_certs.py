@@ -24,6 +24,7 @@ from . import converge, leaves
 from .consent import Consent
 from .converge import RESTART_DEADLINE, data_stayed
 from .fitting import refuse_misfit
+from .notes import with_unsigned
 from .proof import paths, prove
 from .refusals import refuse_strange
 from .rescue import replace_at_once
@@ -49,11 +50,8 @@ def rotate_certs(
     if cut_off(want, now):
         return replace_at_once(session, consent, held, confirm)
     restarts = back and bool(left_behind(want, now))
-    todo = converge.plan(want, now) if restarts else plan(want, now, clock)
-    if not consent.dry_run:
-        generation = session.signed(generation)
-        want = replace(want, generation=generation)
-        todo = converge.plan(want, now) if restarts else plan(want, now, clock)
+    todo = with_unsigned(converge.plan(want, now) if restarts else plan(want, now, clock), want)
+    if not (consent.dry_run or generation.pending):
         refuse_misfit(session, want, now, tuple(todo.hosts))
     if back:
         title = f"go back to the former certificates of {cluster.name}"
@@ -61,6 +59,11 @@ def rotate_certs(
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo
     if todo:
+        if generation.pending:
+            generation = session.signed(generation)
+            want = replace(want, generation=generation)
+            todo = replace(todo, stages=plan(want, now, clock).stages)
+            refuse_misfit(session, want, now, tuple(todo.hosts))
         session.save(generation)
         session.execute(todo)
         if restarts:
