@@ -139,8 +139,10 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     leaves.refuse_unlisted(want, now)
     if behind := left_behind(want, now):
         raise Refused(
-            f"{', '.join(behind)}: not restarted yet with the CAs of this store: a replacement is under way",
-            "`rotate-certs --ca` finishes it, and renews the leaves as well",
+            f"{', '.join(behind)}: not restarted yet with the CAs of this store, or with settings that were edited "
+            "since: a replacement is under way or paused",
+            "`rotate-certs --ca` finishes it, and renews the leaves as well; to renew them and leave it where it stands, "
+            "`deploy` first: that restarts them",
         )
     nodes = [node for node in want.cluster.nodes if node.name in now.hosts]
     specs = {node.name: want.spec(node, now.hosts[node.name], formed=True) for node in nodes}
