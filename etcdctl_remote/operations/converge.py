@@ -286,10 +286,11 @@ def _changed(want: Wish, name: str, now: ClusterState, later: ClusterState) -> s
     before, after = now.hosts[name], later.hosts[name]
     began = went_on(before, after, want.generation.token)
     for was, is_ in ((before.data, after.data), (before.wal, after.wal)):
-        stuck = is_ is Data.STUCK and not after.unit.running
+        if is_ is Data.STUCK and not after.unit.running:
+            return f"{name}: a first start was cut off there once more: the next run sets aside what it left"
         grown = is_.blank or is_.unfinished or (is_ is Data.MEMBER and began)
         fresh = (was.blank or was.unfinished) and grown
-        if stuck or not (was is is_ or fresh):
+        if not (was is is_ or fresh):
             return f"{name}: its data directory was {was} and is {is_} now"
     return None
 

@@ -28,6 +28,8 @@ from .session import Session
 OURS = (Data.MEMBER, Data.BEGUN, Data.STUCK, Data.EMPTY)
 """What deploy and etcd put into a data directory; anything else stays where it is."""
 
+STRANGE = {Data.OTHER: "files that are not etcd", Data.TORN: "a database with data in it, and no log"}
+
 
 def destroy(session: Session, consent: Consent, *, confirm: str, delete_data: bool) -> Plan:
     """Destroy, after the operator has named the cluster; look again before saying that it is gone."""
@@ -115,7 +117,7 @@ def _refuse_moved(cluster: ClusterSpec, mine: Mapping[str, HostState]) -> None:
 def _kept(cluster: ClusterSpec, host: HostState) -> list[str]:
     """Name what stays because it may be somebody else's, and what cannot be kept."""
     kept = [
-        f"{host.node}: {path} stays: it holds {'files that are not etcd' if data is Data.OTHER else data}"
+        f"{host.node}: {path} stays: it holds {STRANGE.get(data, data)}"
         for path, data in data_paths(cluster, host)
         if data not in (Data.ABSENT, *OURS)
     ]
