@@ -23,6 +23,7 @@ from ..plan.step import Plan
 from . import converge, leaves
 from .consent import Consent
 from .fitting import refuse_misfit
+from .notes import with_unsigned
 from .proof import prove, refuse_silent
 from .refusals import refuse_unsafe
 from .rescue import replace_at_once
@@ -63,6 +64,7 @@ def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
     states = up_to(task.pause, course(session, held, task.which, clock))
     _refuse_unready(Wish(cluster, states[0], {}), now)
     todo = whole(cluster, states, now)
+    todo = with_unsigned(todo, Wish(cluster, states[0], {}))
     todo = replace(todo, notes=(*todo.notes, *clients(states, session.store().root, clock)))
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo

@@ -24,6 +24,7 @@ from . import converge, leaves
 from .consent import Consent
 from .converge import RESTART_DEADLINE, data_stayed
 from .fitting import refuse_misfit
+from .notes import with_unsigned
 from .proof import paths, prove
 from .refusals import refuse_strange
 from .rescue import replace_at_once
@@ -49,11 +50,8 @@ def rotate_certs(
     if cut_off(want, now):
         return replace_at_once(session, consent, held, confirm)
     restarts = back and bool(left_behind(want, now))
-    todo = converge.plan(want, now) if restarts else plan(want, now, clock)
-    if not consent.dry_run:
-        generation = session.signed(generation)
-        want = replace(want, generation=generation)
-        todo = converge.plan(want, now) if restarts else plan(want, now, clock)
+    todo = with_unsigned(converge.plan(want, now) if restarts else plan(want, now, clock), want)
+    if not (consent.dry_run or generation.pending):
         refuse_misfit(session, want, now, tuple(todo.hosts))
     if back:
         title = f"go back to the former certificates of {cluster.name}"
@@ -61,6 +59,11 @@ def rotate_certs(
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo
     if todo:
+        if generation.pending:
+            generation = session.signed(generation)
+            want = replace(want, generation=generation)
+            todo = replace(todo, stages=plan(want, now, clock).stages)
+            refuse_misfit(session, want, now, tuple(todo.hosts))
         session.save(generation)
         session.execute(todo)
         if restarts:
@@ -136,8 +139,10 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     leaves.refuse_unlisted(want, now)
     if behind := left_behind(want, now):
         raise Refused(
-            f"{', '.join(behind)}: not restarted yet with the CAs of this store: a replacement is under way",
-            "`rotate-certs --ca` finishes it, and renews the leaves as well",
+            f"{', '.join(behind)}: not restarted yet with the CAs of this store, or with settings that were edited "
+            "since: a replacement is under way or paused",
+            "`rotate-certs --ca` finishes it, and renews the leaves as well; to renew them and leave it where it stands, "
+            "`deploy` first: that restarts them",
         )
     nodes = [node for node in want.cluster.nodes if node.name in now.hosts]
     specs = {node.name: want.spec(node, now.hosts[node.name], formed=True) for node in nodes}

@@ -55,6 +55,9 @@ def test_a_command_signs(lab1: Lab, authority: openssl.Made, peers: openssl.Made
     assert plan.code == 5, plan
     assert f"to be signed elsewhere, by {commands[0]}: n1-server, n1-peer, n1-client" in plan.out
     assert not (tmp_path / "log").exists()
+    asked = drive.run(lab, "deploy")
+    assert (asked.code, "--yes" in asked.err) == (2, True), asked
+    assert not (tmp_path / "log").exists(), "nobody agreed"
     assert not (lab.state / "certs").exists()
 
     drive.deploy(lab)
@@ -189,7 +192,9 @@ def test_sealed_keys_and_a_backup(lab1: Lab, tmp_path: Path) -> None:
     drive.must(lab, "health")
     drive.settle_nothing(lab)
     before = shown(lab)
-    drive.must(lab, "rotate-certs", "--force", "-n")
+    assert "the key of the CA is sealed" in drive.must(lab, "rotate-certs", "--force", "-n").out
+    asked = drive.run(lab, "rotate-certs", "--force")
+    assert (asked.code, "--yes" in asked.err) == (2, True), asked
     done = drive.run(lab, "rotate-certs", "--force", "-y")
     assert done.code == 2, done
     assert f"the identity {identity} cannot be read" in done.err

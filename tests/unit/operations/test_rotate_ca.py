@@ -16,7 +16,7 @@ from etcdctl_remote.pki.applications import Asked
 from etcdctl_remote.pki.generation import State
 from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.plan.steps import RestartEtcd
-from tests.unit.operations.rotating import FORCED, Town, hosts
+from tests.unit.operations.rotating import FORCED, Town, hosts, spec
 from tests.unit.operations.world import Crash
 
 Found = Callable[..., Town]
@@ -342,6 +342,28 @@ def test_leaves_alone_are_not_renewed_while_members_lag_behind(found: Found) -> 
         town.rotate(FORCED)
     assert caught.value.hint.startswith("`rotate-certs --ca` finishes it")
     assert town.held.seen == held
+    town.replace_ca()
+    town.assert_unharmed()
+    town.assert_whole()
+
+
+def test_leaves_are_renewed_during_a_pause(found: Found) -> None:
+    """It may last for weeks; settings that were edited meanwhile come first, and the refusal says so."""
+    town = found()
+    town.replace_ca(pause="before-drop")
+    before = town.shows()
+    town.rotate(FORCED)
+    assert not set(town.shows().values()) & set(before.values())
+    edited = "heartbeat-interval: 200, election-timeout: 2000"
+    town.cluster = spec(town.cluster.source.parent, settings=edited)
+    with pytest.raises(Refused, match="settings that were edited since") as caught:
+        town.rotate(FORCED)
+    assert "`deploy` first" in caught.value.hint
+    town.deploy()
+    before = town.shows()
+    town.rotate(FORCED)
+    assert not set(town.shows().values()) & set(before.values())
+    assert state(town) == "new-leaves"
     town.replace_ca()
     town.assert_unharmed()
     town.assert_whole()
