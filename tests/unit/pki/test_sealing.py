@@ -18,10 +18,11 @@ from etcdctl_remote.errors import UsageError
 from etcdctl_remote.operations.certs_init import Imports, certs_init
 from etcdctl_remote.pki.disk import Disk
 from etcdctl_remote.pki.generation import Due
-from etcdctl_remote.pki.keyring import Keyring, Passphrase
+from etcdctl_remote.pki.keyring import Keyring, Passphrase, by_passphrase, decrypt, encrypt
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.secret import Secret
 
+from . import age as age_file
 from .stores import NOW, contents
 
 
@@ -153,6 +154,15 @@ def test_a_passphrase_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(reader)
     with pytest.raises(UsageError, match=f"file descriptor {reader}: Bad file descriptor"):
         Passphrase(f"fd:{reader}").get("of x")
+
+
+def test_a_passphrase_costs_real_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So much that guessing is slow, whatever the machine; with the right one it opens."""
+    monkeypatch.setattr(pyrage.passphrase, "encrypt", age_file.REAL)
+    sealed = encrypt(Secret(b"a key"), Secret(b"correct horse"))
+    assert by_passphrase(sealed)
+    assert int(sealed.splitlines()[1].split()[-1]) >= 15
+    assert decrypt(sealed, "x", Secret(b"correct horse")) == Secret(b"a key")
 
 
 def test_an_age_identity_opens_and_another_does_not(
