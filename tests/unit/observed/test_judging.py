@@ -204,9 +204,6 @@ def intermediate(root: Authority) -> tuple[Authority, bytes]:
     return Authority(pem + root.certificate, own.key), pem
 
 
-# -- what differs ----------------------------------------------------------------------------
-
-
 # -- what was not seen -----------------------------------------------------------------------
 
 

@@ -319,6 +319,3 @@ def test_without_the_key_the_owners_list_is_taken(tmp_path: Path) -> None:
         listed(want.generation, chosen, Wanted("app", crl=str(path)), NOW)
     with pytest.raises(UsageError, match="--crl"):
         listed(want.generation, chosen, Wanted("app", crl=str(tmp_path / "none")), NOW)
-
-
-# -- the proof -------------------------------------------------------------------------------------
