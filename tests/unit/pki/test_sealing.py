@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pyrage
@@ -23,7 +23,7 @@ from etcdctl_remote.pki.store import Store
 from etcdctl_remote.secret import Secret
 
 from . import age as age_file
-from .stores import NOW, contents
+from .stores import NOW, contents, killed_at
 
 
 @dataclass
@@ -238,20 +238,7 @@ def test_sealing_killed_anywhere_loses_no_key(cluster: ClusterSpec, age: CaKeySp
         cluster = replace(cluster, name=f"killed-{change}")
         sealed = replace(sealed, name=cluster.name)
         save(opened(cluster), cluster)
-        count = itertools.count()
-
-        def die(_: str, count: itertools.count[int] = count, change: int = change) -> None:
-            if next(count) == change:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        child = os.fork()
-        if child == 0:
-            try:
-                reinit(sealed, disk=Disk(die))
-                os._exit(0)
-            finally:
-                os._exit(1)
-        status = os.waitpid(child, 0)[1]
+        status = killed_at(change, partial(reinit, sealed, None))
         save(opened(sealed), sealed, ALL)
         reinit(sealed)
         root = Store.beside(sealed).root
