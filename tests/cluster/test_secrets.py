@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyrage
 import pytest
 from cryptography.hazmat.primitives import serialization as ser
 
@@ -15,22 +16,30 @@ from .arguments import watched
 
 pytestmark = pytest.mark.cluster
 
-PHRASES = {"CA_PHRASE": "a secret of the test's CA", "COPY_PHRASE": "another one of its copy"}
-SEALED = "{ca_key: {protect: passphrase, passphrase: env:CA_PHRASE}}"
+PHRASE = "a secret of this test"
 
 
 @pytest.fixture
-def lab(lab_factory: drive.Factory) -> Lab:
-    """One fresh node, and a CA whose key is to be sealed."""
+def identity(tmp_path: Path) -> Path:
+    """What opens the sealed CA keys."""
+    path = tmp_path / "identity.txt"
+    path.write_text(f"{pyrage.x25519.Identity.generate()}\n")
+    return path
+
+
+@pytest.fixture
+def lab(lab_factory: drive.Factory, identity: Path) -> Lab:
+    """One fresh node, and CAs whose keys are to be sealed."""
     made = lab_factory(1)
-    drive.edit(made, pki=SEALED)
+    public = pyrage.x25519.Identity.from_str(identity.read_text().strip()).to_public()
+    drive.edit(made, pki=f"{{ca_key: {{protect: age, recipients: [{public}], identity: {identity}}}}}")
     return made
 
 
-def test_no_key_is_an_argument_or_left_somewhere(lab: Lab, tmp_path: Path) -> None:
+def test_no_key_is_an_argument_or_left_somewhere(lab: Lab, identity: Path, tmp_path: Path) -> None:
     """By the arguments of every process here and on the node, of which the kernel's audit tells where it can."""
     node, out, copy = lab.nodes[0], tmp_path / "app", str(tmp_path / "copy.age")
-    by = ("--passphrase", "env:COPY_PHRASE")
+    by = ("--passphrase", "env:PHRASE")
     runs = (
         ("deploy", "-y"),
         ("certs.issue", "--name", "app", "--out", str(out)),
@@ -44,7 +53,7 @@ def test_no_key_is_an_argument_or_left_somewhere(lab: Lab, tmp_path: Path) -> No
     keys, said = secrets.Keys.below(), []
     with watched(node) as seen:
         for words in runs:
-            done = drive.run(lab, *words, env=PHRASES)
+            done = drive.run(lab, *words, env={"PHRASE": PHRASE})
             assert done.code == 0, done
             keys |= secrets.Keys.below(secrets.stores(lab), tmp_path)
             said += [done.out.encode(), done.err.encode()]
@@ -54,8 +63,8 @@ def test_no_key_is_an_argument_or_left_somewhere(lab: Lab, tmp_path: Path) -> No
     assert any(b"certs.restore" in text for text in seen.texts)
     assert any(b"sha256sum" in text for text in seen.texts), "what the node runs is seen"
     assert not [text for text in told if keys.theirs_in(text)]
-    for phrase in PHRASES.values():
-        assert not [text for text in told if phrase.encode() in text]
+    for secret in (PHRASE, identity.read_text().strip()):
+        assert not [text for text in told if secret.encode() in text]
     assert {path.suffix for path in secrets.stores(lab).glob("*/ca/*/*key*")} == {".age"}
     private = [Path(copy), out / "app.key", tmp_path / "operator" / "operator.key"]
     assert [path.stat().st_mode & 0o777 for path in private] == [0o600] * 3

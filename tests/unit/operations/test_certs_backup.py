@@ -137,7 +137,7 @@ def test_whatever_is_wrong_changes_nothing(
     other.write_text(str(pyrage.x25519.Identity.generate()))
     content = out.read_bytes()
     (tmp_path / "cut.age").write_bytes(content[:-100])
-    (tmp_path / "changed.age").write_bytes(content[:-100] + b"x" + content[-99:])
+    (tmp_path / "changed.age").write_bytes(content[:-100] + bytes([content[-100] ^ 1]) + content[-99:])
     (tmp_path / "plain.age").write_text("no backup")
     (tmp_path / "text.age").write_bytes(encrypt(Secret(b"no tar"), recipients(identity)))
     outside = crafted(tmp_path / "outside.age", identity, {"../../evil": b"x"})
