@@ -120,6 +120,21 @@ def test_export_asks_the_hosts_for_addresses_that_only_they_know(
     assert "--endpoints=https://10.255.255.7:2379,https://10.255.255.2:2379" in capsys.readouterr().out
 
 
+def test_export_prints_the_line_that_is_typed_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """etcdctl warns of a variable with its prefix that it does not know: ours is kept from it."""
+    monkeypatch.delenv("ETCDCTL_REMOTE_INVENTORY", raising=False)
+    certs_issue(Context(), kind="apiserver", inventory=str(path))
+    certs_export(Context(), name="apiserver", out=str(path.parent / "one"), inventory=str(path))
+    said = capsys.readouterr().out.rpartition("until")[2].split("\n\n")
+    assert said[1].startswith("etcdctl --endpoints=https://10.255.255.1:2379,")
+    assert ["ClusterConfiguration" in part for part in said] == [False, False, True]
+    monkeypatch.setenv("ETCDCTL_REMOTE_INVENTORY", str(path))
+    certs_export(Context(), out=str(path.parent / "two"))
+    assert "\nenv -u ETCDCTL_REMOTE_INVENTORY etcdctl --endpoints=" in capsys.readouterr().out
+
+
 SEALED = INVENTORY + "pki: {peer_ca: same, ca_key: {protect: passphrase, passphrase: 'SOURCE'}}\n"
 
 
