@@ -77,6 +77,18 @@ def test_the_plan_is_what_is_done(found: Found) -> None:
     assert len(town.world.done) == todo.changes
 
 
+def test_the_plan_is_short(found: Found) -> None:
+    """Leaves of one issuer are one line, and of a unit in which only the digest changes no diff is shown."""
+    todo = found().replace_ca(dry_run=True)
+    leaves = [note for note in todo.notes if "issuer changed" in note]
+    assert [note.partition(" (")[0] for note in leaves] == [
+        "server and client certificates for n1, n2, n3",
+        "peer certificates for n1, n2, n3",
+    ]
+    assert len(todo.notes) == 11
+    assert not [step for stage in todo.stages for step in stage.steps if "ETCDCTL_REMOTE_DIGEST" in step.diff]
+
+
 def test_clients_are_warned_with_the_day(found: Found) -> None:
     """What they have to trust before the leaves change, and from when on they are refused."""
     town = found()

@@ -291,7 +291,10 @@ def test_a_ca_in_its_last_third_is_named(found: Found) -> None:
     assert sum("`rotate-certs --ca` replaces it" in note for note in todo.notes) == 2
     town.replace_ca(pause="before-drop")
     todo = town.rotate(FORCED)
-    assert "a CA is being replaced (new-leaves): `rotate-certs --ca` finishes it" in todo.notes
+    assert (
+        "a CA is being replaced (state 2 of 3, leaves from the new): `rotate-certs --ca` finishes it"
+        in todo.notes
+    )
     town.assert_whole()
 
 
