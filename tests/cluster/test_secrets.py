@@ -87,16 +87,17 @@ def what_is_planted_is_found(lab: Lab, keys: secrets.Keys) -> None:
     pem = (secrets.stores(lab) / lab.name / "current" / "n1" / "server.key").read_bytes()
     pkcs8 = ser.PrivateFormat.PKCS8, ser.NoEncryption()
     der = ser.load_pem_private_key(pem, None).private_bytes(ser.Encoding.DER, *pkcs8)
-    write(node, "/run/left.pem", pem)
+    write(node, "/var/tmp/left.pem", pem)
     write(node, "/var/tmp/left.der", der)
     execute(
         node,
-        f"systemd-cat echo {pem.splitlines()[1].decode()}; journalctl --sync; chmod 644 {drive.PKI}/peer.key",
+        f"""mv /var/tmp/left.der /run && chmod 644 {drive.PKI}/peer.key
+        systemd-cat echo {pem.splitlines()[1].decode()} && journalctl --sync""",
     )
     found = list(secrets.complaints(secrets.look(node), keys))
     assert len(found) == 4, found
     assert found[2] == "the systemd journal has a private key"
-    assert {line.split()[0] for line in found[:2]} == {"/run/left.pem", "/var/tmp/left.der"}
+    assert {line.split()[0] for line in found[:2]} == {"/var/tmp/left.pem", "/run/left.der"}
     assert "peer.key is 'f 644 root:etcd'" in found[3]
-    rights = f"chmod 640 {drive.PKI}/peer.key; rm /run/left.pem /var/tmp/left.der"
+    rights = f"chmod 640 {drive.PKI}/peer.key; rm /var/tmp/left.pem /run/left.der"
     execute(node, f"{rights}; journalctl -q --rotate --vacuum-time=1s >/dev/null 2>&1")
