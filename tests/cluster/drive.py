@@ -84,9 +84,10 @@ def start(
     inventory: Path | None = None,
 ) -> Started:
     """Start the program on a lab's inventory, with no terminal."""
-    given = [*program, *words, "-i", str(inventory or lab.inventory)]
+    chosen = inventory or lab.inventory
+    given = [*program, *words, "-i", str(chosen)]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    temporary = secrets.temporary(lab)
+    temporary = secrets.temporary(chosen)
     process = Started(
         given,
         stdin=subprocess.DEVNULL,
@@ -96,7 +97,7 @@ def start(
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(temporary), **(env or {})},
     )
-    process.inventory, process.temporary = inventory or lab.inventory, temporary
+    process.inventory, process.temporary = chosen, temporary
     return process
 
 

@@ -166,15 +166,15 @@ def wanted(path: Path, about: str, group: str) -> str:
 # -- the laptop ----------------------------------------------------------------------------
 
 
-def scratch(lab: Lab) -> Path:
-    """Say where the temporary folders of all runs on a lab are."""
-    return lab.state.with_name(f"{lab.name}.tmp")
+def scratch(inventory: Path) -> Path:
+    """Say where the temporary folders of all runs with an inventory are."""
+    return inventory.parent.with_name(f"{inventory.parent.name}.tmp")
 
 
-def temporary(lab: Lab) -> Path:
+def temporary(inventory: Path) -> Path:
     """Make a temporary folder for one run."""
-    scratch(lab).mkdir(exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=scratch(lab)))
+    scratch(inventory).mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=scratch(inventory)))
 
 
 def files_with(keys: Keys, folder: Path) -> list[Path]:
@@ -189,7 +189,7 @@ def stores(lab: Lab) -> Path:
 
 def at_home(lab: Lab, keys: Keys) -> Iterator[str]:
     """Say what is wrong on the laptop: a key in a temporary folder, a store others can read."""
-    for path in files_with(keys, scratch(lab)):
+    for path in files_with(keys, scratch(lab.inventory)):
         yield f"{path} has a private key"
     yield from open_to_others(stores(lab))
 
@@ -223,7 +223,7 @@ def quieten(given: Sequence[Lab]) -> None:
     wrong += [what for lab in given for what in at_home(lab, keys[lab.name])]
     assert not wrong, "\n".join(wrong)
     for lab in given:
-        shutil.rmtree(scratch(lab), ignore_errors=True)
+        shutil.rmtree(scratch(lab.inventory), ignore_errors=True)
 
 
 def _last_look(node: Node) -> Sight | None:

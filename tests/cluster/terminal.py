@@ -30,7 +30,7 @@ def run(
 ) -> drive.Done:
     """Run one task on a terminal of its own; everything it shows comes as standard output."""
     master, slave = pty.openpty()
-    began, temporary = time.monotonic(), secrets.temporary(lab)
+    began, temporary = time.monotonic(), secrets.temporary(lab.inventory)
     process = subprocess.Popen(
         [*program, *words, "-i", str(lab.inventory)],
         stdin=slave,
