@@ -22,6 +22,7 @@ from etcdctl_remote.desired import inventory
 from etcdctl_remote.pki.issued import issued
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.tasks_certs import certs_export, certs_issue, certs_revoke
+from etcdctl_remote.tasks_store import certs_init
 from tests.unit.program import PROGRAM, environment, run
 
 INVENTORY = """
@@ -138,12 +139,13 @@ def test_export_prints_the_line_that_is_typed_first(
 SEALED = INVENTORY + "pki: {peer_ca: same, ca_key: {protect: passphrase, passphrase: 'SOURCE'}}\n"
 
 
-def test_a_passphrase_in_automation(tmp_path: Path) -> None:
+def test_a_passphrase_in_automation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the environment, or a file descriptor; a wrong one is bad input, and changes nothing."""
     path = tmp_path / "inventory.yaml"
     path.write_text(SEALED.replace("SOURCE", "env:CA_PHRASE"))
-    made = run("certs.init", folder=tmp_path, env={"CA_PHRASE": "right"})
-    assert made.returncode == 0, made.stderr
+    monkeypatch.setenv("CA_PHRASE", "right")
+    certs_init(Context(), inventory=str(path))
+    monkeypatch.delenv("CA_PHRASE")
     wanted = ("certs.issue", "--name", "app", "--out", "out")
     for env in ({"CA_PHRASE": "wrong"}, {}):
         wrong = run(*wanted, folder=tmp_path, env=env)
