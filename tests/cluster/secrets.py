@@ -144,7 +144,9 @@ def complaints(seen: Sight, keys: Keys) -> Iterator[str]:
 def wrong_rights(modes: dict[str, str]) -> Iterator[str]:
     """Name what below etcd's directory somebody could read who must not, or change."""
     root = next(iter(modes), "")
-    group = modes[root].rpartition(":")[2] if root else ""
+    if f"{root}/pki" not in modes:
+        return  # somebody else's, or taken away: no key of ours was ever there
+    group = modes[root].rpartition(":")[2]
     for path, about in modes.items():
         if about != wanted(Path(path), about, group):
             yield f"{path} is {about!r}, wanted {wanted(Path(path), about, group)!r}"
@@ -211,7 +213,7 @@ def open_to_others(folder: Path) -> list[str]:
 
 def quieten(given: Sequence[Lab]) -> None:
     """Search labs that a test is done with, and stop etcd on them: a pool of idle clusters would cost a core."""
-    places = [(lab, node) for lab in given for node in lab.nodes]
+    places = [(lab, node) for lab in given for node in lab.hosts]
     keys = {lab.name: Keys.below(stores(lab)) for lab in given}
     seen = each(places, lambda place: _last_look(place[1]))
     wrong = [

@@ -65,33 +65,61 @@ def test_certificates_and_other_keys_are_not_theirs(made: Path, tmp_path: Path) 
 
 
 def test_what_lies_about_is_found(made: Path, tmp_path: Path) -> None:
-    """The script that nodes run, on folders here: in a file, in the journal, and with wrong rights."""
+    """The script that nodes run, on folders here: in a file, and in the journal."""
     programs, temporary, config = (tmp_path / name for name in ("bin", "tmp", "config"))
-    for folder in (programs, temporary, config):
-        folder.mkdir()
-    config.chmod(0o750)
-    (key := config / "server.key").write_bytes((made / "ec.key").read_bytes())
-    key.chmod(0o640)
+    for folder in (programs, temporary / "deep", config):
+        folder.mkdir(parents=True)
     (config / "odd\nname.crt").touch(0o644)
 
-    def seen(journal: bytes = b"nothing") -> list[str]:
+    def seen(journal: bytes = b"nothing") -> secrets.Sight:
         (tmp_path / "journal").write_bytes(journal)
         (programs / "journalctl").write_text(f"#!/bin/sh\ncat {tmp_path}/journal\n")
         (programs / "journalctl").chmod(0o755)
         argv = ["sh", "-c", secrets.LOOK, "sh", str(config), str(temporary), str(tmp_path / "none")]
         env = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
         told = subprocess.run(argv, capture_output=True, text=True, check=True, env=env).stdout
-        return list(secrets.complaints(secrets.Sight.read(told), secrets.Keys.below(made)))
+        return secrets.Sight.read(told)
 
-    mine = f"{key.owner()}:{key.group()}"
-    there = [line for line in seen() if "odd" not in line or mine == "root:root"]
-    assert there == [] or mine != "root:root", there
-    (temporary / "deep").mkdir()
-    (temporary / "deep" / "left").write_bytes(forms(key)["der"])
-    assert f"{temporary}/deep/left has a private key" in seen()
-    assert "the systemd journal has a private key" in seen(forms(key)["one line"])
-    key.chmod(0o644)
-    assert [line for line in seen() if line.startswith(f"{key} is 'f 644")]
+    keys, forbidden = secrets.Keys.below(made), forms(made / "ec.key")
+    assert list(secrets.complaints(seen(), keys)) == []
+    assert seen().modes[f"{config}/odd\nname.crt"].startswith("f 644 ")
+    assert list(secrets.complaints(seen(forbidden["one line"]), keys)) == [
+        "the systemd journal has a private key"
+    ]
+    (temporary / "deep" / "left").write_bytes(forbidden["der"])
+    assert list(secrets.complaints(seen(), keys)) == [f"{temporary}/deep/left has a private key"]
+
+
+RIGHT = {
+    "/etc/etcd": "d 750 root:etcd",
+    "/etc/etcd/member": "l 777 root:root",
+    "/etc/etcd/identity": "f 644 root:root",
+    "/etc/etcd/etcdctl.env": "f 640 root:etcd",
+    "/etc/etcd/pki": "d 750 root:etcd",
+    "/etc/etcd/pki/1/server.key": "f 640 root:etcd",
+    "/etc/etcd/pki/1/server.crt": "f 644 root:root",
+    "/etc/etcd/pki/.etcdctl-remote.0123": "d 700 root:root",
+    "/etc/etcd/pki/.etcdctl-remote.0123/server.key": "f 600 root:root",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "about"),
+    [
+        ("/etc/etcd", "d 755 root:etcd"),
+        ("/etc/etcd/pki/1/server.key", "f 644 root:etcd"),
+        ("/etc/etcd/pki/1/server.key", "f 640 root:root"),
+        ("/etc/etcd/pki/1/server.key", "f 640 etcd:etcd"),
+        ("/etc/etcd/pki/1/server.crt", "f 664 root:root"),
+        ("/etc/etcd/pki/.etcdctl-remote.0123", "d 755 root:root"),
+    ],
+)
+def test_wrong_rights_are_named(path: str, about: str) -> None:
+    """Of what is ours: without a folder of certificates it is somebody else's."""
+    assert list(secrets.wrong_rights(RIGHT)) == []
+    (told,) = secrets.wrong_rights(RIGHT | {path: about})
+    assert told.startswith(f"{path} is {about!r}")
+    assert list(secrets.wrong_rights({"/etc/etcd": "d 755 root:root"})) == []
 
 
 def test_a_store_that_others_can_read_is_named(tmp_path: Path) -> None:
