@@ -42,29 +42,14 @@ def rotate_certs(
     """Renew what is due, without a restart; --ca replaces the CA itself, in two rolling restarts."""
     asked = Asked(inventory, output, yes, dry_run)
     replaces = ca or bool(ca_only)
-    for_leaves = {
-        "--only": only,
-        "--node": node,
-        "--within": within is not None,
-        "--force": force,
-        "--if-needed": if_needed,
-        "--back": back,
-    }
-    for_cas = {
-        "--ca": replaces,
-        "--pause-before-leaves": pause_before_leaves,
-        "--pause-before-drop": pause_before_drop,
-    }
+    for_leaves = {"--only": only, "--node": node, "--within": within is not None, "--force": force}
+    for_leaves |= {"--if-needed": if_needed, "--back": back}
+    pauses = {"--pause-before-leaves": pause_before_leaves, "--pause-before-drop": pause_before_drop}
+    for_cas = {"--ca": replaces, **pauses}
     _refuse([*_apart(for_leaves, for_cas), *_wrong_values(only, within, ca_only)])
     if replaces:
         task = _replacement(ca_only, leaves=pause_before_leaves, drop=pause_before_drop, confirm=confirm)
-
-        def replace_ca(session: Session, consent: Consent) -> Plan:
-            from .operations.rotate_ca import rotate_ca
-
-            return rotate_ca(session, consent, task)
-
-        change("rotate-certs", replace_ca, asked, "done", noted={"ca": ca_only or "all", "pause": task.pause})
+        _replace(asked, ca_only, task)
         return
     due = _due(only, node, within, force=force)
 
@@ -75,6 +60,17 @@ def rotate_certs(
 
     noted = {"only": only, "node": node, "within": within, "force": force, "back": back}
     change("rotate-certs", renew, asked, "done", partial=True, noted=noted, quiet=if_needed)
+
+
+def _replace(asked: Asked, ca_only: str, task: Task) -> None:
+    """Replace the CAs."""
+
+    def operation(session: Session, consent: Consent) -> Plan:
+        from .operations.rotate_ca import rotate_ca
+
+        return rotate_ca(session, consent, task)
+
+    change("rotate-certs", operation, asked, "done", noted={"ca": ca_only or "all", "pause": task.pause})
 
 
 def _due(only: str, nodes: list[str], within: str | None, *, force: bool) -> Due:

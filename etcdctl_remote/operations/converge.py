@@ -15,7 +15,7 @@ what is done about them:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -108,14 +108,7 @@ def rolling(want: Wish, now: ClusterState) -> Plan:
     turning = {node.name: _turn(want, specs[node.name], now) for node in quiet}
     stages = [
         *clearing(want.cluster, now),
-        Stage(
-            "Write files",
-            tuple(
-                step
-                for node in quiet
-                for step in _install(want, _unturned(want, specs[node.name], turning[node.name]), now)
-            ),
-        ),
+        Stage("Write files", tuple(_side_by_side(want, specs, turning, now))),
         Stage(
             "Start the members that are down",
             tuple(StartEtcd(node.name) for node in down),
@@ -167,6 +160,17 @@ def revive(want: Wish, now: ClusterState) -> Plan:
     )
     note = "no quorum was seen: nothing that answers is interrupted"
     return Plan(_title(want), tuple(stage for stage in stages if stage.steps), (*want.cluster.warnings, note))
+
+
+def _side_by_side(
+    want: Wish,
+    specs: Mapping[str, HostSpec],
+    turning: Mapping[str, tuple[WriteFiles, ...]],
+    now: ClusterState,
+) -> Iterator[Step]:
+    """Write what needs no restart on those that have none, but for leaves that change under clients."""
+    for name, turn in turning.items():
+        yield from _install(want, _unturned(want, specs[name], turn), now)
 
 
 def _turn(want: Wish, spec: HostSpec, now: ClusterState) -> tuple[WriteFiles, ...]:

@@ -9,9 +9,7 @@ from pathlib import Path
 from ..acquire import Archive, acquire
 from ..observed.state import ClusterState
 from ..plan.step import Plan
-from ..plan.steps import (
-    InstallUnit,
-)
+from ..plan.steps import InstallUnit
 from .consent import Consent
 from .converge import plan
 from .fitting import refuse_misfit

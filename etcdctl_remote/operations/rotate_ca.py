@@ -6,7 +6,8 @@ restarts, and none for leaves), and the next one begins only when nothing is lef
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +20,12 @@ from ..pki import rotation
 from ..pki.generation import Generation, Rotation, State, renewed
 from ..pki.issued import applications_of
 from ..pki.rotation import Which
-from ..plan.step import Plan
+from ..plan.step import Plan, Step
+from ..plan.steps import InstallUnit
 from . import converge, leaves
 from .consent import Consent
 from .fitting import refuse_misfit
-from .notes import with_unsigned
+from .notes import DIGEST, with_unsigned
 from .proof import prove, refuse_silent
 from .refusals import refuse_unsafe
 from .rescue import replace_at_once
@@ -32,11 +34,7 @@ from .session import Session, resolved
 from .wish import Wish
 
 Pause = Literal["", "before-leaves", "before-drop"]
-TITLES = {
-    State.TRUST_BOTH: "trust both",
-    State.NEW_LEAVES: "leaves from the new",
-    State.TRUST_NEW: "trust the new only",
-}
+_LEAF = re.compile(r"(\w+) certificate for (\S+) (\(.*\))")
 PAUSES: dict[State, Pause] = {State.TRUST_BOTH: "before-leaves", State.NEW_LEAVES: "before-drop"}
 
 
@@ -88,8 +86,7 @@ def up_to(pause: Pause, states: tuple[Generation, ...]) -> tuple[Generation, ...
 
 
 def _named(generation: Generation) -> str:
-    title = TITLES[_state(generation)]
-    return f"state {list(TITLES.values()).index(title) + 1} of {len(TITLES)}, {title}"
+    return rotation.title(_state(generation))
 
 
 def _state(generation: Generation) -> State:
@@ -150,10 +147,20 @@ def whole(cluster: ClusterSpec, states: tuple[Generation, ...], now: ClusterStat
     stages = []
     for state in states:
         want, named = Wish(cluster, state, {}), _named(state).capitalize()
-        stages += [replace(stage, title=f"{named}: {stage.title}") for stage in _plan(want, now).stages]
+        for stage in _plan(want, now).stages:
+            steps = tuple(map(_said_shortly, stage.steps))
+            stages.append(replace(stage, title=f"{named}: {stage.title}", steps=steps))
         now = imagined(want, now)
     end = "" if _state(states[-1]) is State.TRUST_NEW else f", up to {_named(states[-1])}"
     return Plan(f"replace the CA of {cluster.name}{end}", tuple(stages), (*cluster.warnings, *notes(states)))
+
+
+def _said_shortly(step: Step) -> Step:
+    """Leave out the diff of a unit in which only the digest changes: its CAs are what it is a digest of."""
+    if not isinstance(step, InstallUnit):
+        return step
+    lines = [line for line in step.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    return replace(step, diff="") if all(DIGEST in line for line in lines) else step
 
 
 def imagined(want: Wish, now: ClusterState) -> ClusterState:
@@ -171,8 +178,24 @@ def imagined(want: Wish, now: ClusterState) -> ClusterState:
 def notes(states: tuple[Generation, ...]) -> Iterator[str]:
     """Say what is issued, and what is decided later."""
     for state in states:
-        yield from state.issued
+        yield from _folded(state.issued)
     yield "who leads, and so restarts last, is looked at anew in each state"
+
+
+def _folded(lines: Iterable[str]) -> Iterator[str]:
+    """Tell in one line of leaves that are issued for one reason, where each of those nodes gets each of them."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line in lines:
+        if leaf := _LEAF.fullmatch(line):
+            found.setdefault(leaf[3], []).append((leaf[1], leaf[2]))
+        else:
+            yield line
+    for why, same in found.items():
+        kinds, nodes = (dict.fromkeys(names) for names in zip(*same, strict=True))
+        if len(same) == len(kinds) * len(nodes):
+            yield f"{' and '.join(kinds)} certificates for {', '.join(nodes)} {why}"
+        else:
+            yield from (f"{kind} certificate for {node} {why}" for kind, node in same)
 
 
 def clients(states: tuple[Generation, ...], store: Path, clock: datetime) -> Iterator[str]:

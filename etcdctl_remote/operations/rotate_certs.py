@@ -259,7 +259,8 @@ def _left_down(name: str) -> str:
 def _cas(generation: Generation, clock: datetime) -> Iterator[str]:
     """Tell of CAs in the last third of their life, and of a replacement that waits to be finished."""
     if generation.rotation:
-        yield f"a CA is being replaced ({generation.rotation.state}): `rotate-certs --ca` finishes it"
+        state = rotation.title(generation.rotation.state)
+        yield f"a CA is being replaced ({state}): `rotate-certs --ca` finishes it"
         return
     for ca in dict.fromkeys((generation.authorities.client, generation.authorities.peer)):
         life = ca.not_after - ca.parsed.not_valid_before_utc

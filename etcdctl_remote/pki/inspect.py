@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -50,6 +51,12 @@ def read_leaf(pem: bytes, key: Secret | None = None) -> Leaf:
 
     What stands behind the first certificate is what it carries: intermediates.
     """
+    leaf = _read(pem)
+    return leaf if key is None else replace(leaf, key_matches=key_matches(leaf.certificate, key))
+
+
+@lru_cache(maxsize=1024)
+def _read(pem: bytes) -> Leaf:
     certificate, *carried = chain.load(pem)
     return Leaf(
         subject=plain_name(certificate.subject),
@@ -61,7 +68,7 @@ def read_leaf(pem: bytes, key: Secret | None = None) -> Leaf:
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         key_type=key_type(certificate),
-        key_matches=None if key is None else key_matches(certificate, key),
+        key_matches=None,
         certificate=certificate,
         carried=tuple(carried),
     )

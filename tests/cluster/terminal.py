@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from etcdctl_remote.lab.model import Lab
 
-from . import drive
+from . import drive, secrets
 
 Answers = Sequence[tuple[str, str | Callable[[], str]]]
 """What is asked for, as a pattern, and what is typed then, or gives it; in this order, each once."""
@@ -30,14 +30,20 @@ def run(
 ) -> drive.Done:
     """Run one task on a terminal of its own; everything it shows comes as standard output."""
     master, slave = pty.openpty()
-    began = time.monotonic()
+    began, temporary = time.monotonic(), secrets.temporary(lab.inventory)
     process = subprocess.Popen(
         [*program, *words, "-i", str(lab.inventory)],
         stdin=slave,
         stdout=slave,
         stderr=slave,
         cwd=drive.ROOT,
-        env={**os.environ, "PYTHONPATH": str(drive.ROOT), "TERM": "xterm", **(env or {})},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(drive.ROOT),
+            "TERM": "xterm",
+            "TMPDIR": str(temporary),
+            **(env or {}),
+        },
         start_new_session=True,
         preexec_fn=_take_terminal,
     )
@@ -48,7 +54,9 @@ def run(
         os.close(master)
         if process.poll() is None and time.monotonic() > began + timeout:
             process.kill()
-    return drive.Done(process.wait(timeout=10), shown, "", time.monotonic() - began)
+    done = drive.Done(process.wait(timeout=10), shown, "", time.monotonic() - began)
+    drive.told(lab.inventory, temporary, done)
+    return done
 
 
 def _take_terminal() -> None:
