@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from ..desired.model import ClusterSpec
 from ..errors import Failed, Refused, UsageError, none_reached
 from ..observed.state import ClusterState, HostState
 from ..pki import chain, rotation
@@ -37,7 +38,7 @@ def rotate_certs(
 ) -> Plan:
     """Renew what is due, or take the state before; return the plan that was carried out."""
     cluster = resolved(session.cluster)
-    _refuse_unknown(due, [node.name for node in cluster.nodes])
+    refuse_unknown(due.only or (), cluster)
     if not session.fleet.hosts:
         raise none_reached(session.unreachable)
     held, clock = kept(session), datetime.now(UTC)
@@ -92,9 +93,10 @@ def kept(session: Session) -> Generation:
     return held
 
 
-def _refuse_unknown(due: Due, known: list[str]) -> None:
-    unknown = sorted(set(due.only or ()) - set(known))
-    if unknown:
+def refuse_unknown(nodes: Collection[str], cluster: ClusterSpec) -> None:
+    """Refuse names of nodes that the inventory does not have."""
+    known = [node.name for node in cluster.nodes]
+    if unknown := sorted(set(nodes) - set(known)):
         raise UsageError(
             f"--node {', '.join(unknown)}: no such node in the inventory", f"one of: {', '.join(known)}"
         )
