@@ -137,10 +137,7 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     refuse_strange(want, now)
     leaves.refuse_unlisted(want, now)
     if behind := left_behind(want, now):
-        raise Refused(
-            f"{', '.join(behind)}: not restarted yet with the CAs of this store: a replacement is under way",
-            "`rotate-certs --ca` finishes it, and renews the leaves as well",
-        )
+        raise _others(want, behind)
     nodes = [node for node in want.cluster.nodes if node.name in now.hosts]
     specs = {node.name: want.spec(node, now.hosts[node.name], formed=True) for node in nodes}
     found = {name: leaves.writing(want, spec, now.hosts[name]) for name, spec in specs.items()}
@@ -166,6 +163,22 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
         (*_notes(want, now, mend, clock), *(_left_down(name) for name in fallen if now.has_quorum)),
         left_out=tuple(now.unreachable),
         incomplete=bool(now.unreachable),
+    )
+
+
+def _others(want: Wish, behind: Collection[str]) -> Refused:
+    """Say why members may run with other CAs than the store has."""
+    names = ", ".join(behind)
+    if want.generation.rotation:
+        return Refused(
+            f"{names}: not restarted yet with the CAs of this store: a replacement is under way",
+            "`rotate-certs --ca` finishes it, and renews the leaves as well",
+        )
+    folder = f"certs/{want.cluster.name}"
+    return Refused(
+        f"{names}: they run with other CAs than those of {folder}; nothing was changed",
+        f"is {folder} an older copy? Then put the newer one here. If a run was cut off that went back by --back, "
+        "`deploy` finishes that",
     )
 
 
