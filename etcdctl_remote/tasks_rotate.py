@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from .command import command
+from .command import command, inventory_path
 from .errors import UsageError
 from .running import Asked, change
 
@@ -46,7 +46,8 @@ def rotate_certs(
     for_leaves |= {"--if-needed": if_needed, "--back": back}
     pauses = {"--pause-before-leaves": pause_before_leaves, "--pause-before-drop": pause_before_drop}
     for_cas = {"--ca": replaces, **pauses}
-    _refuse([*_apart(for_leaves, for_cas), *_wrong_values(only, within, ca_only)])
+    wrong = [*_apart(for_leaves, for_cas), *_wrong_values(only, within, ca_only)]
+    _refuse([*wrong, *_strange(inventory, node, ca_only)])
     if replaces:
         task = _replacement(ca_only, leaves=pause_before_leaves, drop=pause_before_drop, confirm=confirm)
         _replace(asked, ca_only, task)
@@ -101,6 +102,8 @@ def _words(only: str) -> list[str]:
 
 def _refuse(wrong: list[UsageError]) -> None:
     """Refuse with every mistake at once."""
+    if len(wrong) == 1:
+        raise wrong[0]
     if wrong:
         hints = dict.fromkeys(each.hint for each in wrong)
         raise UsageError("; ".join(each.message for each in wrong), "; ".join(hints))
@@ -121,6 +124,28 @@ def _wrong_values(only: str, within: str | None, ca_only: str) -> Iterator[Usage
         yield UsageError(f"--only {', '.join(unknown)}", f"of: {', '.join(known)}")
     if ca_only and ca_only not in BOTH:
         yield UsageError(f"--ca-only {ca_only}", "client or peer")
+
+
+def _strange(inventory: str, nodes: list[str], ca_only: str) -> Iterator[UsageError]:
+    """Hold the flags against the inventory, before any host is asked."""
+    from .desired.inventory import load
+    from .operations.rotate_ca import refuse_shared
+    from .operations.rotate_certs import refuse_unknown
+    from .pki.rotation import BOTH
+
+    try:
+        cluster = load(inventory_path(inventory))
+    except UsageError as mistake:
+        yield mistake
+        return
+    try:
+        refuse_unknown(nodes, cluster)
+    except UsageError as mistake:
+        yield mistake
+    try:
+        refuse_shared(cluster, [which for which in BOTH if ca_only == which] or BOTH)
+    except UsageError as mistake:
+        yield mistake
 
 
 def _apart(leaves: Mapping[str, object], authorities: Mapping[str, object]) -> Iterator[UsageError]:

@@ -183,6 +183,8 @@ class Served:
     accepted: bool = False
     """Whether it took the certificate we showed, and answered."""
     error: str = ""
+    carried: bytes | None = None
+    """PEM of what it showed behind the leaf; None where that cannot be told."""
 
     @property
     def refused(self) -> bool:

@@ -101,8 +101,7 @@ def _rotation(generation: Generation) -> Rotation:
 
 def _refuse_which(cluster: ClusterSpec, held: Generation, which: Collection[Which]) -> None:
     """Refuse a choice where there is none, or where another was made that is under way still."""
-    if cluster.pki.peer_ca == "same" and set(which) != rotation.BOTH:
-        raise UsageError("--ca-only: clients and peers share one CA (`pki.peer_ca: same`)", "leave it out")
+    refuse_shared(cluster, which)
     begun = rotation.under_way(held)
     if begun and set(which) not in (rotation.BOTH, begun):
         raise Refused(
@@ -110,6 +109,12 @@ def _refuse_which(cluster: ClusterSpec, held: Generation, which: Collection[Whic
             "nothing was changed",
             "`rotate-certs --ca` finishes that one first",
         )
+
+
+def refuse_shared(cluster: ClusterSpec, which: Collection[Which]) -> None:
+    """Refuse to choose one of two CAs where there is one."""
+    if cluster.pki.peer_ca == "same" and set(which) != rotation.BOTH:
+        raise UsageError("--ca-only: clients and peers share one CA (`pki.peer_ca: same`)", "leave it out")
 
 
 def _refuse_unready(want: Wish, now: ClusterState) -> None:

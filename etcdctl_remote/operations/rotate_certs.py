@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from ..desired.model import ClusterSpec
 from ..errors import Failed, Refused, UsageError, none_reached
 from ..observed.state import ClusterState, HostState
 from ..pki import chain, rotation
@@ -38,7 +39,7 @@ def rotate_certs(
 ) -> Plan:
     """Renew what is due, or take the state before; return the plan that was carried out."""
     cluster = resolved(session.cluster)
-    _refuse_unknown(due, [node.name for node in cluster.nodes])
+    refuse_unknown(due.only or (), cluster)
     if not session.fleet.hosts:
         raise none_reached(session.unreachable)
     held, clock = kept(session), datetime.now(UTC)
@@ -95,9 +96,10 @@ def kept(session: Session) -> Generation:
     return held
 
 
-def _refuse_unknown(due: Due, known: list[str]) -> None:
-    unknown = sorted(set(due.only or ()) - set(known))
-    if unknown:
+def refuse_unknown(nodes: Collection[str], cluster: ClusterSpec) -> None:
+    """Refuse names of nodes that the inventory does not have."""
+    known = [node.name for node in cluster.nodes]
+    if unknown := sorted(set(nodes) - set(known)):
         raise UsageError(
             f"--node {', '.join(unknown)}: no such node in the inventory", f"one of: {', '.join(known)}"
         )
@@ -138,12 +140,7 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     refuse_strange(want, now)
     leaves.refuse_unlisted(want, now)
     if behind := left_behind(want, now):
-        raise Refused(
-            f"{', '.join(behind)}: not restarted yet with the CAs of this store, or with settings that were edited "
-            "since: a replacement is under way or paused",
-            "`rotate-certs --ca` finishes it, and renews the leaves as well; to renew them and leave it where it stands, "
-            "`deploy` first: that restarts them",
-        )
+        raise _others(want, behind)
     nodes = [node for node in want.cluster.nodes if node.name in now.hosts]
     specs = {node.name: want.spec(node, now.hosts[node.name], formed=True) for node in nodes}
     found = {name: leaves.writing(want, spec, now.hosts[name]) for name, spec in specs.items()}
@@ -169,6 +166,24 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
         (*_notes(want, now, mend, clock), *(_left_down(name) for name in fallen if now.has_quorum)),
         left_out=tuple(now.unreachable),
         incomplete=bool(now.unreachable),
+    )
+
+
+def _others(want: Wish, behind: Collection[str]) -> Refused:
+    """Say why members may run with other CAs than the store has."""
+    names = ", ".join(behind)
+    if want.generation.rotation:
+        return Refused(
+            f"{names}: not restarted yet with the CAs of this store, or with settings that were edited since: "
+            "a replacement is under way or paused",
+            "`rotate-certs --ca` finishes it, and renews the leaves as well; to renew them and leave it where it stands, "
+            "`deploy` first: that restarts them",
+        )
+    folder = f"certs/{want.cluster.name}"
+    return Refused(
+        f"{names}: they run with other CAs than those of {folder}; nothing was changed",
+        f"is {folder} an older copy? Then put the newer one here. If a run was cut off that went back by --back, "
+        "`deploy` finishes that",
     )
 
 

@@ -111,6 +111,8 @@ def _ending(leaf: Leaf, ca: Authority, now: datetime, within: timedelta | None) 
         within = (leaf.not_after - leaf.not_before) / 3
     if leaf.not_after <= now:
         return f"expired on {leaf.not_after:%Y-%m-%d}"
+    if ended := [one for one in leaf.carried if one.not_valid_after_utc <= now]:
+        return f"{plain_name(ended[0].subject)} above it expired on {ended[0].not_valid_after_utc:%Y-%m-%d}"
     if leaf.not_after - now <= within and leaf.not_after < ca.not_after:
         return f"expires in {leaf.days_left(now)} days, on {leaf.not_after:%Y-%m-%d}"
     return ""

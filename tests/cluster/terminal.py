@@ -11,6 +11,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from etcdctl_remote.lab.model import Lab
 
@@ -28,11 +29,23 @@ def run(
     program: Sequence[str] = drive.PROGRAM,
     timeout: float = 120,
 ) -> drive.Done:
+    """Run one task on a lab; see `on`."""
+    return on(lab.inventory, *words, answers=answers, env=env, program=program, timeout=timeout)
+
+
+def on(
+    inventory: Path,
+    *words: str,
+    answers: Answers = (),
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = drive.PROGRAM,
+    timeout: float = 120,
+) -> drive.Done:
     """Run one task on a terminal of its own; everything it shows comes as standard output."""
     master, slave = pty.openpty()
-    began, temporary = time.monotonic(), secrets.temporary(lab.inventory)
+    began, temporary = time.monotonic(), secrets.temporary(inventory)
     process = subprocess.Popen(
-        [*program, *words, "-i", str(lab.inventory)],
+        [*program, *words, "-i", str(inventory)],
         stdin=slave,
         stdout=slave,
         stderr=slave,
@@ -55,7 +68,7 @@ def run(
         if process.poll() is None and time.monotonic() > began + timeout:
             process.kill()
     done = drive.Done(process.wait(timeout=10), shown, "", time.monotonic() - began)
-    drive.told(lab.inventory, temporary, done)
+    drive.told(inventory, temporary, done)
     return done
 
 

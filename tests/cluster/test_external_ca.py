@@ -12,9 +12,10 @@ from cryptography import x509
 
 from etcdctl_remote.lab.hosts import execute
 from etcdctl_remote.lab.model import Lab, Node
+from tests.conftest import NEWEST, Release
 from tests.unit.pki import openssl
 
-from . import drive
+from . import authorities, drive
 
 pytestmark = pytest.mark.cluster
 
@@ -111,7 +112,7 @@ def answer(lab: Lab, authority: openssl.Made, peers: openssl.Made) -> None:
         csr.with_suffix(".crt").write_bytes(leaf + by.chain.read_bytes())
 
 
-def test_through_a_folder(lab1: Lab, authority: openssl.Made, peers: openssl.Made) -> None:
+def test_through_a_folder(lab1: Lab, authority: openssl.Made, peers: openssl.Made, programs: Release) -> None:
     """Exit 4 with what is to be signed, nothing on the node; with the answers there it goes on."""
     lab = lab1
     drive.edit(lab, pki=external(authority, peers))
@@ -133,10 +134,28 @@ def test_through_a_folder(lab1: Lab, authority: openssl.Made, peers: openssl.Mad
     assert drive.pids(lab) == running
     assert not list(lab.state.glob(f"certs/{lab.name}/pending/*"))
     drive.must(lab, "health")
+    an_application_through_it(lab, authority, peers, programs(NEWEST))
+
+
+def an_application_through_it(lab: Lab, authority: openssl.Made, peers: openssl.Made, programs: Path) -> None:
+    """Its request is left in the folder, and said to be; signed, it is handed out, and members take it."""
+    out = lab.state / "app"
+    wanted = ("certs.issue", "--name", "app", "--out", str(out))
+    asked = drive.run(lab, *wanted)
+    assert asked.code == 4, asked
+    drive.tells(asked, "app-application.csr: CN app", "usages clientAuth")
+    drive.tells(asked, "put the chain (leaf first) beside it as app-application.crt", "run the task again")
+    assert not out.exists()
+    csr = lab.state / "certs" / lab.name / "requests" / "app-application.csr"
+    assert openssl.openssl("req", "-verify", "-noout", "-subject", "-in", csr).strip().endswith(b"CN = app")
+    answer(lab, authority, peers)
+    drive.must(lab, *wanted)
+    assert not csr.exists()
+    assert authorities.etcdctl(programs, lab, out, "app", "put", "app", "1").strip() == "OK"
 
 
 def test_sealed_keys_and_a_backup(lab1: Lab, tmp_path: Path) -> None:
-    """The key is opened to sign and for nothing else; from the backup everything comes back."""
+    """The key is opened to sign and for nothing else; from the backup everything comes back; one CA is replaced."""
     lab, identity, away = lab1, tmp_path / "identity.txt", tmp_path / "away.txt"
     made = pyrage.x25519.Identity.generate()
     identity.write_text(f"{made}\n")
@@ -166,6 +185,9 @@ def test_sealed_keys_and_a_backup(lab1: Lab, tmp_path: Path) -> None:
     away.rename(identity)
     drive.must(lab, "rotate-certs", "--force", "-y")
     assert not {one.serial_number for one in shown(lab)} & {one.serial_number for one in before}
+    authorities.replaced(lab, "client")
+    assert len(list(store.glob("ca/*/ca.key.age"))) == 2
+    assert not list(store.glob("ca/*/*.key"))
 
 
 @pytest.fixture

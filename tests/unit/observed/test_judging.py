@@ -10,7 +10,7 @@ import pytest
 from etcdctl_remote.observed.judging import judge
 from etcdctl_remote.observed.state import Served, Wire
 from etcdctl_remote.observed.verdicts import GRAVITY, MILD, Report, Row, Verdict
-from etcdctl_remote.pki.authority import Authority, Credential, load_key
+from etcdctl_remote.pki.authority import Authority, Credential
 from etcdctl_remote.pki.inspect import read_leaf
 from etcdctl_remote.pki.issued import Used
 from etcdctl_remote.pki.profiles import Kind
@@ -23,6 +23,7 @@ from .sights import (
     generation,
     healthy,
     holding,
+    intermediate,
     issued,
     placed,
     rows,
@@ -169,7 +170,7 @@ def test_a_ca_that_signs_no_longer() -> None:
 
 
 def test_an_intermediate_in_the_file_leads_to_the_ca() -> None:
-    """On the wire only the leaf is seen: what stands behind it in the file counts."""
+    """What stands behind it in the file counts."""
     sight = healthy()
     inner, chain = intermediate(generation().authorities.client)
     leaf = issued(Kind.SERVER, ca=inner)
@@ -183,25 +184,6 @@ def test_an_intermediate_in_the_file_leads_to_the_ca() -> None:
         placed(sight, Kind.SERVER, leaf), "n1", wire=Wire(Served(leaf.certificate_pem, True), Served())
     )
     assert rows(bare)["n1", "server", "disk"].verdict is Verdict.WRONG_ISSUER
-
-
-def intermediate(root: Authority) -> tuple[Authority, bytes]:
-    """A CA below a CA, and its certificate."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-
-    own = Authority.create("inner", "ecdsa-p256", 1000, BORN)
-    assert root.key
-    built = x509.CertificateBuilder(
-        root.parsed.subject,
-        own.parsed.subject,
-        own.parsed.public_key(),
-        x509.random_serial_number(),
-        own.parsed.not_valid_before_utc,
-        own.parsed.not_valid_after_utc,
-    ).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    pem = built.sign(load_key(root.opened), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    return Authority(pem + root.certificate, own.key), pem
 
 
 # -- what was not seen -----------------------------------------------------------------------

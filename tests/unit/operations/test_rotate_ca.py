@@ -352,6 +352,11 @@ def test_a_store_that_no_member_trusts_any_more_restarts_nobody(found: Found) ->
     town.replace_ca()
     town.store.save(replace(older, seen=town.held.seen, issued=("restored",)))
     before, starts = town.held.seen, town.starts()
+    with pytest.raises(
+        Refused, match="n1, n2, n3: they run with other CAs than those of certs/demo"
+    ) as caught:
+        town.rotate(FORCED)
+    assert "is certs/demo an older copy? Then put the newer one here" in (caught.value.hint or "")
     with pytest.raises(Refused, match="new certificates would not fit") as caught:
         town.replace_ca()
     assert "n2 refuses its new peer certificate" in caught.value.hosts["n1"]
