@@ -50,9 +50,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep nothing but tests of pairs in a run of the whole product."""
     if config.getoption("whole"):
-        kept = [item for item in items if "pair" in getattr(item, "fixturenames", ())]
-        config.hook.pytest_deselected(items=set(items) - set(kept))
-        items[:] = kept
+        kept = {item for item in items if "pair" in getattr(item, "fixturenames", ())}
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = [item for item in items if item in kept]
 
 
 class Special(TypedDict, total=False):

@@ -2,7 +2,7 @@
 
 `python -m etcdctl_remote.lab.writer FOLDER fresh|kept URL…` writes until FOLDER/stop appears, then puts
 what it has seen into FOLDER/MODE.json. `fresh` makes a new TLS connection for every write, `kept` keeps one
-to each member. Each request has 200 ms. With FOLDER/retry there, one that fails is tried at the next member
+to each member. Each wait in a request has 200 ms. With FOLDER/retry there, one that fails is tried at the next member
 for up to three seconds, as client libraries do; it is counted. Certificates are read from
 FOLDER/{ca.crt,client.pem} whenever a connection is made. When the first write is through, a line says so.
 """
@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from .model import Lab
 
 TIMEOUT = 0.2
-"""Seconds for one request, its handshake included."""
+"""Seconds for each wait in a request: to connect, to shake hands, for the answer."""
 PATIENCE = 3.0
 """Seconds until a write that is tried again counts as failed."""
 PAUSE = 0.02

@@ -57,7 +57,7 @@ def new_leaves(lab: Lab, folder: Path, pair: Pair) -> str:
     unnoticed(lab, found)
     drive.settle_nothing(lab)
     assert drive.leftovers(lab) == []
-    return f"killed {len(points)} times; {clients.told(found)}"
+    return f"{len(points)} × killed; {clients.told(found)}"
 
 
 def new_ca(lab: Lab, folder: Path, old: Path, pair: Pair) -> str:
@@ -83,7 +83,7 @@ def new_ca(lab: Lab, folder: Path, old: Path, pair: Pair) -> str:
     survived(lab, found, starts)
     changed_sides(lab, folder, old)
     assert drive.leftovers(lab) == []
-    return f"killed {kills.total()} times; {clients.told(found)}"
+    return f"{kills.total()} × killed; {clients.told(found)}"
 
 
 def state(lab: Lab) -> State:
