@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from .command import command
+from .command import command, inventory_path
 from .errors import UsageError
 from .running import Asked, change
 
@@ -42,29 +42,15 @@ def rotate_certs(
     """Renew what is due, without a restart; --ca replaces the CA itself, in two rolling restarts."""
     asked = Asked(inventory, output, yes, dry_run)
     replaces = ca or bool(ca_only)
-    for_leaves = {
-        "--only": only,
-        "--node": node,
-        "--within": within is not None,
-        "--force": force,
-        "--if-needed": if_needed,
-        "--back": back,
-    }
-    for_cas = {
-        "--ca": replaces,
-        "--pause-before-leaves": pause_before_leaves,
-        "--pause-before-drop": pause_before_drop,
-    }
-    _refuse([*_apart(for_leaves, for_cas), *_wrong_values(only, within, ca_only)])
+    for_leaves = {"--only": only, "--node": node, "--within": within is not None, "--force": force}
+    for_leaves |= {"--if-needed": if_needed, "--back": back}
+    pauses = {"--pause-before-leaves": pause_before_leaves, "--pause-before-drop": pause_before_drop}
+    for_cas = {"--ca": replaces, **pauses}
+    wrong = [*_apart(for_leaves, for_cas), *_wrong_values(only, within, ca_only)]
+    _refuse([*wrong, *_strange(inventory, node, ca_only)])
     if replaces:
         task = _replacement(ca_only, leaves=pause_before_leaves, drop=pause_before_drop, confirm=confirm)
-
-        def replace_ca(session: Session, consent: Consent) -> Plan:
-            from .operations.rotate_ca import rotate_ca
-
-            return rotate_ca(session, consent, task)
-
-        change("rotate-certs", replace_ca, asked, "done", noted={"ca": ca_only or "all", "pause": task.pause})
+        _replace(asked, ca_only, task)
         return
     due = _due(only, node, within, force=force)
 
@@ -75,6 +61,17 @@ def rotate_certs(
 
     noted = {"only": only, "node": node, "within": within, "force": force, "back": back}
     change("rotate-certs", renew, asked, "done", partial=True, noted=noted, quiet=if_needed)
+
+
+def _replace(asked: Asked, ca_only: str, task: Task) -> None:
+    """Replace the CAs."""
+
+    def operation(session: Session, consent: Consent) -> Plan:
+        from .operations.rotate_ca import rotate_ca
+
+        return rotate_ca(session, consent, task)
+
+    change("rotate-certs", operation, asked, "done", noted={"ca": ca_only or "all", "pause": task.pause})
 
 
 def _due(only: str, nodes: list[str], within: str | None, *, force: bool) -> Due:
@@ -105,6 +102,8 @@ def _words(only: str) -> list[str]:
 
 def _refuse(wrong: list[UsageError]) -> None:
     """Refuse with every mistake at once."""
+    if len(wrong) == 1:
+        raise wrong[0]
     if wrong:
         hints = dict.fromkeys(each.hint for each in wrong)
         raise UsageError("; ".join(each.message for each in wrong), "; ".join(hints))
@@ -125,6 +124,28 @@ def _wrong_values(only: str, within: str | None, ca_only: str) -> Iterator[Usage
         yield UsageError(f"--only {', '.join(unknown)}", f"of: {', '.join(known)}")
     if ca_only and ca_only not in BOTH:
         yield UsageError(f"--ca-only {ca_only}", "client or peer")
+
+
+def _strange(inventory: str, nodes: list[str], ca_only: str) -> Iterator[UsageError]:
+    """Hold the flags against the inventory, before any host is asked."""
+    from .desired.inventory import load
+    from .operations.rotate_ca import refuse_shared
+    from .operations.rotate_certs import refuse_unknown
+    from .pki.rotation import BOTH
+
+    try:
+        cluster = load(inventory_path(inventory))
+    except UsageError as mistake:
+        yield mistake
+        return
+    try:
+        refuse_unknown(nodes, cluster)
+    except UsageError as mistake:
+        yield mistake
+    try:
+        refuse_shared(cluster, [which for which in BOTH if ca_only == which] or BOTH)
+    except UsageError as mistake:
+        yield mistake
 
 
 def _apart(leaves: Mapping[str, object], authorities: Mapping[str, object]) -> Iterator[UsageError]:

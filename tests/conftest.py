@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import os
@@ -19,6 +18,7 @@ import pytest
 from etcdctl_remote.errors import Failed
 from etcdctl_remote.lab import access, faults, releases
 from etcdctl_remote.lab import nodes as labs
+from tests.cluster import secrets
 from tests.cluster.pairs import SLICE, WHOLE
 
 NEWEST = releases.FOR_TESTS[0]
@@ -152,7 +152,7 @@ def lab_for_module(lab_pool: Pool) -> Iterator[Callable[[labs.Shape, str], labs.
         return given[-1]
 
     yield make
-    quieten(given)
+    secrets.quieten(given)
 
 
 @pytest.fixture
@@ -167,17 +167,7 @@ def lab_factory(lab_pool: Pool, release: Release) -> Iterator[LabFactory]:
         return given[-1]
 
     yield make
-    quieten(given)
-
-
-def quieten(given: list[labs.Lab]) -> None:
-    """Stop etcd on labs that nobody uses now: a pool of idle clusters would cost a core.
-
-    A node that a test has switched off is quiet already.
-    """
-    for node in (node for lab in given for node in lab.nodes):
-        with contextlib.suppress(Exception):
-            node.handle().exec_run(["systemctl", "stop", "--no-block", "etcd.service"])
+    secrets.quieten(given)
 
 
 def prepared(lab: labs.Lab, version: str) -> labs.Lab:

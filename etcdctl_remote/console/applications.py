@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from ..pki.applications import stem
 from ..pki.bundle import CA
 from ..pki.issued import Issued
 
+OURS = "ETCDCTL_REMOTE_"
+"""How our own variables begin, the inventory's for one."""
 KUBERNETES = "/etc/kubernetes/pki"
 """Where kubeadm looks for certificates on a control plane."""
 OWN_KEY = "OWNERS-KEY-FILE"
@@ -43,6 +46,11 @@ def document(cluster: ClusterSpec, handed: Handed) -> dict[str, object]:
 
 def issued(cluster: ClusterSpec, handed: Handed) -> str:
     """Say what was issued, where it is, and how it is used."""
+    return "\n\n".join([_made(handed), *_snippets(cluster, handed).values()])
+
+
+def _made(handed: Handed) -> str:
+    """Say what was issued, and where it is."""
     one = handed.certificate
     usages = " and ".join(one.leaf.usages)
     lines = [
@@ -52,7 +60,7 @@ def issued(cluster: ClusterSpec, handed: Handed) -> str:
     dialled = sorted(name for name in one.leaf.names if not name.startswith("urn:"))
     lines += [f"names: {', '.join(dialled)}"] if dialled else []
     lines += [str(path) for path in handed.bundle.paths] if handed.bundle else [str(handed.kept)]
-    return "\n".join([*lines, *(f"\n{text}" for text in _snippets(cluster, handed).values())])
+    return "\n".join(lines)
 
 
 def _snippets(cluster: ClusterSpec, handed: Handed) -> dict[str, str]:
@@ -72,16 +80,19 @@ def _snippets(cluster: ClusterSpec, handed: Handed) -> dict[str, str]:
 def exported(cluster: ClusterSpec, handed: Handed) -> tuple[str, dict[str, object]]:
     """What was given out, with a line for etcdctl and a snippet for kubeadm; as text, and as a document."""
     one = handed.certificate
-    line, snippet = etcdctl(cluster, handed), kubeadm(cluster, one)
-    text = "\n".join([issued(cluster, handed), "", line])
-    text = text if one.kind == "apiserver" else f"{text}\n\n{snippet}"
-    return text, document(cluster, handed) | {"etcdctl": line, "kubeadm": snippet}
+    line, snippets = etcdctl(cluster, handed), _snippets(cluster, handed) | {"kubeadm": kubeadm(cluster, one)}
+    text = "\n\n".join([_made(handed), line, *snippets.values()])
+    return text, document(cluster, handed) | {"etcdctl": line, "kubeadm": snippets["kubeadm"]}
 
 
 def etcdctl(cluster: ClusterSpec, handed: Handed) -> str:
-    """A line for a shell, which works wherever the files and the network are."""
+    """A line for a shell, which works wherever the files and the network are.
+
+    etcdctl warns of each variable with its prefix that it does not know: ours is taken from it.
+    """
     ca, certificate, key = _places(handed)
     words = (
+        *_without(sorted(name for name in os.environ if name.startswith(OURS))),
         "etcdctl",
         f"--endpoints={','.join(endpoints(cluster))}",
         f"--cacert={ca}",
@@ -91,6 +102,10 @@ def etcdctl(cluster: ClusterSpec, handed: Handed) -> str:
         "list",
     )
     return shlex.join(words)
+
+
+def _without(variables: list[str]) -> list[str]:
+    return ["env", *(word for name in variables for word in ("-u", name))] if variables else []
 
 
 def endpoints(cluster: ClusterSpec) -> list[str]:

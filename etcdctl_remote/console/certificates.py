@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from ..desired.durations import duration
-from ..observed.verdicts import APPLICATION, LAPTOP, MILD, Fault, Report, Row, Verdict, gravest_first
+from ..observed.verdicts import APPLICATION, LAPTOP, MILD, OWNERS, Fault, Report, Row, Verdict, gravest_first
 from .style import Paint
 from .tables import Cell, Table
 
@@ -143,9 +143,8 @@ def _failing(rows: Iterable[Row], limit: timedelta) -> Iterable[Cell]:
     bad: list[Row] = []
     ending: dict[str, list[Row]] = {}
     for row in rows:
-        renew = (
-            "rotate-certs --ca" if row.authority else row.anew or f"rotate-certs --within {duration(limit)}"
-        )
+        usual = "rotate-certs --ca" if row.authority else f"rotate-certs --within {duration(limit)}"
+        renew = row.anew or usual
         (ending.setdefault(renew, []) if row.verdict in MILD else bad).append(row)
     if bad:
         yield Cell(f"fails: {_names(bad)}", "red")
@@ -161,8 +160,8 @@ def _first(row: Row) -> str:
     what = f"the {row.role} {row.leaf.subject}" if row.authority else f"the {row.role} certificate{whose}"
     when = f"in {row.days} days" if row.days >= 0 else "and has expired"
     default = "`rotate-certs --ca` replaces it" if row.authority else "`rotate-certs` renews it"
-    if row.role == APPLICATION:
-        default = f"`{row.anew}` makes another"
+    if row.anew:
+        default = OWNERS if row.authority else f"`{row.anew}` makes another"
     do = row.faults[0].do if row.faults else default
     return f"first to expire: {what}, on {row.leaf.not_after:%Y-%m-%d}, {when}: {do}"
 

@@ -10,7 +10,7 @@ from ..desired.durations import duration
 from ..pki import chain
 from ..pki.inspect import Leaf, read_leaf, signed_by
 from ..pki.profiles import Kind, Profile, node_profiles
-from .verdicts import CLIENT_CA, PEER_CA, Fault, Sight, Verdict
+from .verdicts import CLIENT_BETWEEN, CLIENT_CA, PEER_CA, Fault, Sight, Verdict
 
 ROTATE, ROTATE_CA, DEPLOY = "`rotate-certs`", "`rotate-certs --ca`", "`deploy` puts the laptop's there"
 BUNDLES = {CLIENT_CA: "ca.crt", PEER_CA: "peer-ca.crt"}
@@ -27,11 +27,15 @@ def held_bundle(sight: Sight, role: str) -> tuple[Leaf, ...]:
 
 
 def signing(sight: Sight, role: str) -> str:
-    """The fingerprint of the CA that signs now, or of the root above it; empty if it is not known here."""
+    """The fingerprint of the CA that signs now; empty if it is not known here.
+
+    Of one whose key is elsewhere that is the root: which intermediate signs next, its owner knows.
+    """
     if sight.held is None:
         return ""
     authorities = sight.held.authorities
-    return bundle((authorities.client if role == CLIENT_CA else authorities.peer).trust)[-1].fingerprint
+    signer = authorities.client if role in (CLIENT_CA, CLIENT_BETWEEN) else authorities.peer
+    return read_leaf(chain.pem(signer.chain[-1:] if signer.outside else signer.chain[:1])).fingerprint
 
 
 def bundle(pem: bytes | None) -> tuple[Leaf, ...]:

@@ -16,12 +16,14 @@ from ..pki.profiles import Kind
 from . import fitness
 from .certificates import File, NodeCertificates
 from .fitness import BUNDLES, DEPLOY, ROTATE, ROTATE_CA, bundle, held_bundle
+from .intermediates import intermediates
 from .state import Served
 from .verdicts import (
     APPLICATION,
     CLIENT_CA,
     DISK,
     LAPTOP,
+    OWNERS,
     WIRE,
     Fault,
     Row,
@@ -39,6 +41,7 @@ def judge(sight: Sight) -> tuple[Row, ...]:
     rows = [*_laptop_authorities(sight)]
     for node in sight.cluster.nodes:
         rows += _node_authorities(sight, node.name)
+    rows += [_authority(sight, row, *lacks) for row, lacks in intermediates(sight)]
     for node in sight.cluster.nodes:
         for kind in Kind:
             rows += _leaves(sight, node.name, kind)
@@ -108,7 +111,7 @@ def _authority(sight: Sight, row: Row, *more: Fault) -> Row:
         return row
     window = sight.within or min(fitness.third(row.leaf), timedelta(days=sight.cluster.pki.leaf_days))
     ahead = sight.nodes[row.node].ahead if row.node in sight.nodes else None
-    found = fitness.dates(sight, row.node, row.leaf, ahead, window, ROTATE_CA)
+    found = fitness.dates(sight, row.node, row.leaf, ahead, window, OWNERS if row.anew else ROTATE_CA)
     fit = is_ca(row.leaf.certificate)
     unfit = () if fit else (Fault(Verdict.WRONG_USAGES, "it is no CA's certificate", DEPLOY),)
     signs = row.leaf.fingerprint == fitness.signing(sight, row.role)

@@ -18,6 +18,9 @@ CHECK = "`check`"
 HOLDS = {
     Data.ABSENT: "is absent",
     Data.EMPTY: "is empty",
+    Data.BEGUN: "holds a first start that was cut off, and no log",
+    Data.STUCK: "holds a first start that was cut off, and nothing in its log",
+    Data.TORN: "holds a database with data in it, and no log of etcd's",
     Data.OTHER: "holds files, but no log of etcd's",
     Data.UNKNOWN: "cannot be read",
 }
@@ -37,8 +40,10 @@ def gone(cluster: ClusterSpec, host: HostState) -> str:
 
     A host that does not tell proves nothing.
     """
-    bare = (Data.ABSENT, Data.EMPTY, Data.OTHER)
-    return " and ".join(f"{path} {HOLDS[what]}" for path, what in data_paths(cluster, host) if what in bare)
+    known = (Data.MEMBER, Data.UNKNOWN)
+    return " and ".join(
+        f"{path} {HOLDS[what]}" for path, what in data_paths(cluster, host) if what not in known
+    )
 
 
 def hollow(cluster: ClusterSpec, host: HostState) -> bool:

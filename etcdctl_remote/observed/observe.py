@@ -20,7 +20,8 @@ from ..desired.model import ClusterSpec, NodeSpec, url
 from ..errors import Failed
 from ..remote.host import Command, Host
 from . import etcdctl
-from .state import Data, HostState, Marker, PathState, Told, UnitState
+from .holding import HOLDS, holding
+from .state import HostState, Marker, PathState, Told, UnitState
 
 T = TypeVar("T")
 
@@ -38,27 +39,6 @@ the whole observation too old for a gate (`plan.execute.FRESH`)."""
 # systemd does not see a directory that is younger than its last look. etcd 3.4 answers the
 # member list from memory, so there (and where the version is unknown) a read is made besides:
 # `endpoint health` does a linearizable one, and takes no denial by etcd's auth for a failure.
-HOLDS = r"""
-holds() {
-  seen=$(ls -A -- "$1" 2>&1) || {
-    case $seen in *"No such file"*) echo absent ;; *) echo unknown ;; esac
-    return
-  }
-  if ls -d -- "$1"/$3 >/dev/null 2>&1; then echo member
-  elif [ -n "$(find "$1/$2/snap/db" -size +32 2>/dev/null)" ] || printf '%s\n' "$seen" |
-    grep -qvx -e '' -e "$2" -e lost+found -e wal.tmp -e 'moved-aside[.].*'; then echo other
-  else echo empty; fi
-}
-data_holds() {
-  if [ -n "$wal" ]; then holds "$data" member member/snap; holds "$wal" wal 'wal/*.wal'
-  else holds "$data" member 'member/wal/*.wal'; fi
-}
-"""
-"""Shell functions: what `$data`, and `$wal` if it is set, hold. A member is known by its log: a
-directory whose log is gone is none. What cannot be read is unknown, never empty. Up to 32 blocks of
-512 bytes the database has bolt's first four pages only, which hold nothing: so it stays when a
-first start had no room for its log (seen with 3.6.14; a host with bigger pages is refused)."""
-
 _SCRIPT = (
     HOLDS
     + r"""
@@ -200,7 +180,8 @@ def parse(node: str, output: str) -> HostState:
     Never raises: what is missing or cannot be read is unknown, which is not the same as absent.
     """
     said = sections(output)
-    host, data = said.get("host", []), said.get("data", [])
+    host = said.get("host", [])
+    data, wal = holding(said.get("data", []))
     state = HostState(
         node=node,
         arch=_arch(host[0]) if host else "",
@@ -214,8 +195,8 @@ def parse(node: str, output: str) -> HostState:
         dropins=tuple(sorted({line.partition("  ")[2] for line in said.get("dropins", [])})),
         missing=tuple(said.get("missing", [])),
         emptied=tuple(_emptied(line) for line in said.get("emptied", [])),
-        data=_data(data[0]) if data else Data.UNKNOWN,
-        wal=_data(data[1]) if len(data) > 1 else Data.ABSENT,
+        data=data,
+        wal=wal,
         marker=_marker("\n".join(said.get("marker", []))),
     )
     return _answers(state, said)
@@ -231,10 +212,6 @@ def sections(output: str) -> dict[str, list[str]]:
         elif line:
             lines.append(line)
     return said
-
-
-def _data(word: str) -> Data:
-    return Data(word) if word in set(Data) else Data.UNKNOWN
 
 
 def _clock(text: str) -> float:

@@ -142,12 +142,18 @@ def clock() -> float:
 
 
 class Data(StrEnum):
-    """What the data directory of a host holds."""
+    """What the data directory of a host holds: `holding.py` judges."""
 
     ABSENT = "absent"
     EMPTY = "empty"
     MEMBER = "member"
-    """A `member` directory: etcd has run here."""
+    """A log of etcd's: it has run here."""
+    BEGUN = "begun"
+    """A database with nothing in it and no log: a first start was cut off, and etcd goes on from it."""
+    STUCK = "stuck"
+    """A first start that was cut off where etcd does not go on from: nothing was ever written to its log."""
+    TORN = "torn"
+    """A database with something in it, and no log: no first start leaves that."""
     OTHER = "other"
     """Files, but none of etcd's."""
     UNKNOWN = "unknown"
@@ -157,6 +163,11 @@ class Data(StrEnum):
     def blank(self) -> bool:
         """Whether it is proven that nothing is there."""
         return self in (Data.ABSENT, Data.EMPTY)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a first start left it, in which nothing can have been acknowledged."""
+        return self in (Data.BEGUN, Data.STUCK)
 
 
 _DENIAL = re.compile(r"etcdserver: (user name not found|user name is empty|permission denied)")
@@ -172,6 +183,8 @@ class Served:
     accepted: bool = False
     """Whether it took the certificate we showed, and answered."""
     error: str = ""
+    carried: bytes | None = None
+    """PEM of what it showed behind the leaf; None where that cannot be told."""
 
     @property
     def refused(self) -> bool:

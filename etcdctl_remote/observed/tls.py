@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 REQUEST = b"GET /version HTTP/1.1\r\nHost: probe\r\n\r\n"
 """What both etcd's ports answer without a quorum, the peer port too."""
+_CHAIN, _DER = "get_unverified_chain", 2
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -140,6 +141,19 @@ class Stream:
     def certificate(self) -> bytes | None:
         """The other side's certificate (DER), once the handshake is made."""
         return self._tls.getpeercert(binary_form=True)
+
+    @property
+    def chain(self) -> tuple[bytes, ...] | None:
+        """All that the other side showed (DER), its own first; None where this Python cannot tell.
+
+        Before 3.13 only the object inside has it, and returns objects instead of bytes.
+        """
+        inner = getattr(self._tls, "_sslobj", None)
+        told = getattr(self._tls, _CHAIN, None) or getattr(inner, _CHAIN, None)
+        shown = told() if told else None
+        if shown is None:
+            return None
+        return tuple(one if isinstance(one, bytes) else one.public_bytes(_DER) for one in shown)
 
     def send(self, data: bytes) -> None:
         """Send all of a short message."""

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 LAPTOP, DISK, WIRE = "laptop", "disk", "wire"
 """The places; on the wire the port follows: `wire:2379`."""
 CLIENT_CA, PEER_CA, APPLICATION = "client CA", "peer CA", "application"
+CLIENT_BETWEEN, PEER_BETWEEN = "client intermediate CA", "peer intermediate CA"
 """Roles besides `server`, `peer` and `client`."""
+OWNERS = "have its owner make another, then `rotate-certs --force`"
+"""What to do about an intermediate whose key is elsewhere."""
 
 
 class Verdict(StrEnum):
@@ -81,12 +84,12 @@ class Row:
     file: File | None = None
     """Owner and mode on the node's disk."""
     anew: str = ""
-    """Of an application's: the line that makes another one."""
+    """The line that makes another one: of an application's, of an intermediate whose key is elsewhere."""
 
     @property
     def authority(self) -> bool:
         """Whether this is a CA's."""
-        return self.role in (CLIENT_CA, PEER_CA)
+        return self.role in (CLIENT_CA, PEER_CA, CLIENT_BETWEEN, PEER_BETWEEN)
 
     @property
     def verdict(self) -> Verdict:

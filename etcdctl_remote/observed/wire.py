@@ -10,7 +10,7 @@ import http.client
 import io
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -57,7 +57,7 @@ def shown(host: Host, address: str, port: int, own: Credential | None, path: str
     A server that refuses `own`, or that it is given none, shows its certificate all the same in TLS
     1.3, where it comes first; in TLS 1.2 its refusal is all that is seen.
     """
-    pem, text, error = b"", "", ""
+    pem, carried, text, error = b"", None, "", ""
     try:
         tunnel = reached(host, address, port)
     except OSError as failure:
@@ -65,7 +65,7 @@ def shown(host: Host, address: str, port: int, own: Credential | None, path: str
     try:
         stream = Stream(tunnel, offering(own), address, DIAL_SECONDS)
         stream.handshake()
-        pem = ssl.DER_cert_to_PEM_cert(stream.certificate or b"").encode()
+        pem, carried = _pem(stream.certificate or b""), _behind(stream.chain)
         _ask(stream, path)
         text = _answer(stream)
     except ssl.SSLError as failure:
@@ -81,7 +81,15 @@ def shown(host: Host, address: str, port: int, own: Credential | None, path: str
     finally:
         with suppress(OSError, EOFError):
             tunnel.close()
-    return Served(pem, not error, error), text
+    return Served(pem, not error, error, carried), text
+
+
+def _behind(chain: Sequence[bytes] | None) -> bytes | None:
+    return None if chain is None else b"".join(map(_pem, chain[1:]))
+
+
+def _pem(der: bytes) -> bytes:
+    return ssl.DER_cert_to_PEM_cert(der).encode()
 
 
 def reached(host: Host, address: str, port: int) -> Tunnel:

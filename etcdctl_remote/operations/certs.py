@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     from ..pki.generation import Generation
     from ..pki.issued import Used
 
-_STATES = {
-    "trust-both": "members are to trust the old one and the new one (1 of 3)",
-    "new-leaves": "the new one signs, the old one is still trusted (2 of 3)",
-    "trust-new": "only the new one is to be trusted (3 of 3)",
-}
-
 
 def certs(
     session: Session, within: timedelta | None = None, applications: Iterable[Used] | None = None
@@ -98,6 +92,8 @@ def _notes(sight: Sight, damaged: str) -> tuple[str, ...]:
     if sight.held is None:
         return (f"there is no {folder} beside the inventory, so nothing is compared with it",)
     if sight.held.rotation:
-        state = _STATES[sight.held.rotation.state]
-        return (f"a CA is being replaced: {state}; `rotate-certs --ca` goes on with it",)
+        from ..pki.rotation import title
+
+        state = title(sight.held.rotation.state)
+        return (f"a CA is being replaced ({state}): `rotate-certs --ca` goes on with it",)
     return ()

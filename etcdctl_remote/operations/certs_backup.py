@@ -69,7 +69,10 @@ def _read(source: Path) -> bytes:
     try:
         return source.read_bytes()
     except OSError as error:
-        raise UsageError(f"{source} cannot be read: {error.strerror}; nothing was changed") from error
+        raise UsageError(
+            f"{source} cannot be read: {error.strerror}; nothing was changed",
+            "name a file that `certs.backup` wrote",
+        ) from error
 
 
 @contextmanager

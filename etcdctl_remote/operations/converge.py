@@ -7,13 +7,15 @@ what is done about them:
 - A data directory that is not this cluster's: refused, never touched.
 - A member whose data is gone: refused. Started again under its old id it would have
   forgotten its votes and what it acknowledged; it must be replaced.
+- A first start that was cut off, in which nothing can have been acknowledged: etcd goes on
+  from it, or it is set aside, never deleted.
 - An empty host beside a cluster that has already elected a leader is never "new" unless
   the cluster itself still waits for its first start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -34,8 +36,8 @@ from ..plan.steps import (
 )
 from . import leaves
 from .notes import notes, with_silent
-from .ownership import token_of
 from .refusals import denied, lost_quorum, refuse_unsafe
+from .unfinished import clearing, halted, halting, went_on
 from .wish import Wish, as_paths, formed, stale
 
 START_DEADLINE = 60.0
@@ -57,6 +59,8 @@ def plan(want: Wish, now: ClusterState) -> Plan:
 
 def together(want: Wish, now: ClusterState) -> Plan:
     """Install everywhere, start all at once, then make sure nobody can ever be new again."""
+    stopping, seen = halting(now), now
+    now = halted(now, stopping)
     before = {node.name: want.spec(node, now.hosts[node.name], formed=False) for node in want.cluster.nodes}
     install = [step for node in want.cluster.nodes for step in _install(want, before[node.name], now)]
     start = [step for name, spec in before.items() for step in _start(spec, now.hosts[name])]
@@ -67,11 +71,12 @@ def together(want: Wish, now: ClusterState) -> Plan:
     ]
     names = [node.name for node in want.cluster.nodes]
     stages = (
+        *clearing(want.cluster, seen, stopping),
         Stage("Install on all hosts", tuple(install)),
         Stage(
             "Start all members together",
             tuple(start),
-            gate=_may_begin(want, now, start),
+            gate=_may_begin(want, seen, start),
             until=gates.all_serve(names),
             deadline=START_DEADLINE,
         ),
@@ -102,14 +107,8 @@ def rolling(want: Wish, now: ClusterState) -> Plan:
     quiet = [node for node in want.cluster.nodes if node not in restart]
     turning = {node.name: _turn(want, specs[node.name], now) for node in quiet}
     stages = [
-        Stage(
-            "Write files",
-            tuple(
-                step
-                for node in quiet
-                for step in _install(want, _unturned(want, specs[node.name], turning[node.name]), now)
-            ),
-        ),
+        *clearing(want.cluster, now),
+        Stage("Write files", tuple(_side_by_side(want, specs, turning, now))),
         Stage(
             "Start the members that are down",
             tuple(StartEtcd(node.name) for node in down),
@@ -161,6 +160,17 @@ def revive(want: Wish, now: ClusterState) -> Plan:
     )
     note = "no quorum was seen: nothing that answers is interrupted"
     return Plan(_title(want), tuple(stage for stage in stages if stage.steps), (*want.cluster.warnings, note))
+
+
+def _side_by_side(
+    want: Wish,
+    specs: Mapping[str, HostSpec],
+    turning: Mapping[str, tuple[WriteFiles, ...]],
+    now: ClusterState,
+) -> Iterator[Step]:
+    """Write what needs no restart on those that have none, but for leaves that change under clients."""
+    for name, turn in turning.items():
+        yield from _install(want, _unturned(want, specs[name], turn), now)
 
 
 def _turn(want: Wish, spec: HostSpec, now: ClusterState) -> tuple[WriteFiles, ...]:
@@ -274,15 +284,18 @@ def _joins(want: Wish, step: Step, later: ClusterState) -> bool:
 
 
 def _changed(want: Wish, name: str, now: ClusterState, later: ClusterState) -> str | None:
-    """Say what became of a host's data directories, unless its own etcd made them from nothing."""
+    """Say what became of a host's data directories, unless its own etcd made or went on with them."""
     if name not in later.hosts:
         return f"{name}: {later.unreachable.get(name, 'not observed')}"
     before, after = now.hosts[name], later.hosts[name]
-    begun = after.unit.running and token_of(after) == want.generation.token
+    began = went_on(before, after, want.generation.token)
     for was, is_ in ((before.data, after.data), (before.wal, after.wal)):
-        if was is is_ or (was.blank and (is_.blank or begun)):
-            continue
-        return f"{name}: its data directory was {was} and is {is_} now"
+        if is_ is Data.STUCK and not after.unit.running:
+            return f"{name}: a first start was cut off there once more: the next run sets aside what it left"
+        grown = is_.blank or is_.unfinished or (is_ is Data.MEMBER and began)
+        fresh = (was.blank or was.unfinished) and grown
+        if not (was is is_ or fresh):
+            return f"{name}: its data directory was {was} and is {is_} now"
     return None
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 from ..acquire import Archive, acquire
 from ..observed.state import ClusterState
 from ..plan.step import Plan
-from ..plan.steps import (
-    InstallUnit,
-)
+from ..plan.steps import InstallUnit
 from .consent import Consent
 from .converge import plan
 from .fitting import refuse_misfit
@@ -37,32 +35,27 @@ def carried_out(
 ) -> Plan:
     """Bring the hosts to `want` by what `plan` plans, and prove that nothing is left to do.
 
-    `before` is what else `plan` compares the hosts with.
+    `before` is what else `plan` compares the hosts with. What others sign, or a sealed key, is signed
+    after the plan was agreed to: one that is declined leaves no certificate behind.
     """
-    cluster, generation = want.cluster, want.generation
+    generation = want.generation
     now = seen(want, session, before)
     refuse_unsafe(want, now)
     refuse_unlisted(want, now)
     want = replace(want, archives=_archives(session, want, now, consent.dry_run))
     todo = with_unsigned(plan(want, now), want)
     if todo and not consent.dry_run:
+        if not generation.pending:
+            refuse_misfit(session, want, now, turning(todo), restarting(todo))
+        _refuse_unready(session, want, now, todo)
+    if (todo and not consent.given(todo)) or consent.dry_run:
+        return todo
+    session.remember(generation, now)
+    if todo and generation.pending:
         generation = session.signed(generation)
         want = replace(want, generation=generation)
         todo = plan(want, now)
         refuse_misfit(session, want, now, turning(todo), restarting(todo))
-        from ..preflight import checks, unit
-        from .cut_off import refuse_cut_off
-
-        written = {
-            step.host for stage in todo.stages for step in stage.steps if isinstance(step, InstallUnit)
-        }
-        scope = checks.Scope(network=not formed(now), units=unit.customised(cluster, written))
-        checks.refuse_failing(cluster, generation, session.fleet, scope)
-        if formed(now):
-            refuse_cut_off(session, generation, now)
-    if (todo and not consent.given(todo)) or consent.dry_run:
-        return todo
-    session.remember(generation, now)
     if todo:
         session.save(generation)
         session.execute(todo)
@@ -70,6 +63,18 @@ def carried_out(
         session.remember(generation, now)
         refuse_silent(now)
     return todo
+
+
+def _refuse_unready(session: Session, want: Wish, now: ClusterState, todo: Plan) -> None:
+    """Refuse hosts, units and networks on which the plan would not succeed."""
+    from ..preflight import checks, unit
+    from .cut_off import refuse_cut_off
+
+    written = {step.host for stage in todo.stages for step in stage.steps if isinstance(step, InstallUnit)}
+    scope = checks.Scope(network=not formed(now), units=unit.customised(want.cluster, written))
+    checks.refuse_failing(want.cluster, want.generation, session.fleet, scope)
+    if formed(now):
+        refuse_cut_off(session, want.generation, now)
 
 
 def _archives(session: Session, want: Wish, now: ClusterState, dry_run: bool) -> Mapping[str, Archive]:

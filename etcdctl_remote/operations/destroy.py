@@ -25,8 +25,10 @@ from .ownership import identity_path, ours, refuse_other_store
 from .refusals import moved, refuse_unseen
 from .session import Session
 
-OURS = (Data.MEMBER, Data.EMPTY)
+OURS = (Data.MEMBER, Data.BEGUN, Data.STUCK, Data.EMPTY)
 """What deploy and etcd put into a data directory; anything else stays where it is."""
+
+STRANGE = {Data.OTHER: "files that are not etcd", Data.TORN: "a database with data in it, and no log"}
 
 
 def destroy(session: Session, consent: Consent, *, confirm: str, delete_data: bool) -> Plan:
@@ -73,7 +75,7 @@ def plan(cluster: ClusterSpec, now: ClusterState, at: datetime, *, token: str, d
     strangers = {
         name: f"runs or keeps an etcd that is not of this {cluster.name} ({host.unit.fragment or cluster.paths.data})"
         for name, host in now.hosts.items()
-        if name not in mine and (host.unit.running or host.data in (Data.MEMBER, Data.OTHER))
+        if name not in mine and (host.unit.running or host.data in (Data.MEMBER, Data.TORN, Data.OTHER))
     }
     if strangers:
         raise Refused(
@@ -115,7 +117,7 @@ def _refuse_moved(cluster: ClusterSpec, mine: Mapping[str, HostState]) -> None:
 def _kept(cluster: ClusterSpec, host: HostState) -> list[str]:
     """Name what stays because it may be somebody else's, and what cannot be kept."""
     kept = [
-        f"{host.node}: {path} stays: it holds {'files that are not etcd' if data is Data.OTHER else data}"
+        f"{host.node}: {path} stays: it holds {STRANGE.get(data, data)}"
         for path, data in data_paths(cluster, host)
         if data not in (Data.ABSENT, *OURS)
     ]

@@ -10,11 +10,12 @@ from ..desired.model import NodeSpec
 from ..desired.spec import HostSpec
 from ..observed.lost import silence, silent
 from ..observed.state import ClusterState, HostState, PathState
+from ..pki import rotation
 from ..plan.step import Plan
 from .wish import Wish
 
 _ABSENT = PathState("absent")
-_DIGEST = "ETCDCTL_REMOTE_DIGEST="
+DIGEST = "ETCDCTL_REMOTE_DIGEST="
 
 
 def notes(want: Wish, restart: Sequence[NodeSpec], now: ClusterState) -> tuple[str, ...]:
@@ -23,7 +24,7 @@ def notes(want: Wish, restart: Sequence[NodeSpec], now: ClusterState) -> tuple[s
     if restart and len(want.cluster.nodes) <= 2:
         lines.append("the cluster stops answering while a member restarts: it has none to spare")
     if want.generation.rotation:
-        state = want.generation.rotation.state
+        state = rotation.title(want.generation.rotation.state)
         lines.append(f"a CA is being replaced ({state}): `rotate-certs --ca` goes on with that")
     for node in restart:
         host = now.hosts[node.name]
@@ -76,4 +77,4 @@ def _for_dropins(spec: HostSpec, host: HostState) -> bool:
 
 
 def _but_digest(unit: str) -> list[str]:
-    return [line for line in unit.splitlines() if _DIGEST not in line]
+    return [line for line in unit.splitlines() if DIGEST not in line]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..desired.identity import Marker
 from ..desired.model import ClusterSpec
+from ..observed.lost import HOLDS, data_paths
 from ..observed.state import ClusterState, Data, HostState
 from ..pki.generation import Generation, refuse_other_nodes
 
@@ -20,6 +21,27 @@ def identity_path(cluster: ClusterSpec) -> str:
 def token_of(host: HostState) -> str | None:
     """Read the cluster token from the installed unit; two clusters of one name differ in it."""
     return (host.told.token or None) if host.told else None
+
+
+def foreign(cluster: ClusterSpec, host: HostState, token: str) -> str:
+    """Say what lies in a host's data directories that is not, or may not be, this cluster's."""
+    marked, seen = host.marker is not None, ""
+    ours = marked or token_of(host) == token
+    for path, data in data_paths(cluster, host):
+        if data is Data.UNKNOWN:
+            seen = f"did not tell what {path} holds: look there, then run the task again"
+        elif data is Data.OTHER and not marked:
+            seen = f"{path} holds files that are not etcd's: empty it or choose another paths.data"
+        elif data is Data.TORN and not marked:
+            seen = (
+                f"{path}/member/snap/db has data in it, and its log is gone or kept elsewhere: no first start "
+                f"leaves that. Put the log back; if nobody needs that data, move {path}/member away"
+            )
+        elif data.unfinished and not ours:
+            seen = f"{path} {HOLDS[data]}, by an etcd that is not ours: move it away or choose another path"
+        elif data is Data.MEMBER and not ours:
+            seen = f"{path} holds the data of an etcd that is not ours: move it away or choose another path"
+    return seen
 
 
 def refuse_other_store(cluster: ClusterSpec, held: Generation | None, now: ClusterState) -> None:

@@ -12,7 +12,7 @@ from ..observed import auth
 from ..observed.lost import GUIDE, HOLDS, data_paths, doomed, gone, hollow
 from ..observed.state import ClusterState, Data, HostState, Member, quorum
 from ..plan import gates
-from .ownership import identity_path, token_of
+from .ownership import foreign, identity_path, token_of
 from .wish import Wish, formed
 
 MASKED = "etcd.service is masked there: see why, then `sudo systemctl unmask etcd`, and `deploy`"
@@ -120,19 +120,8 @@ def _foreign_process(want: Wish, now: ClusterState) -> dict[str, str]:
 
 
 def _foreign_data(want: Wish, now: ClusterState) -> dict[str, str]:
-    seen = {}
-    for name, host in now.hosts.items():
-        for path, data in data_paths(want.cluster, host):
-            ours = host.marker is not None or token_of(host) == want.generation.token
-            if data is Data.UNKNOWN:
-                seen[name] = f"did not tell what {path} holds: look there, then run the task again"
-            elif data is Data.OTHER and host.marker is None:
-                seen[name] = f"{path} holds files that are not etcd's: empty it or choose another paths.data"
-            elif data is Data.MEMBER and not ours:
-                seen[name] = (
-                    f"{path} holds the data of an etcd that is not ours: move it away or choose another path"
-                )
-    return seen
+    found = {name: foreign(want.cluster, host, want.generation.token) for name, host in now.hosts.items()}
+    return {name: what for name, what in found.items() if what}
 
 
 def _other_cluster(want: Wish, now: ClusterState) -> dict[str, str]:

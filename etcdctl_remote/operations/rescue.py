@@ -20,6 +20,7 @@ from ..plan.steps import RestartEtcd, StartEtcd
 from .consent import Consent
 from .converge import RESTART_DEADLINE, data_stayed
 from .fitting import refuse_unfit
+from .notes import with_unsigned
 from .proof import seen
 from .refusals import refuse_strange
 from .session import Session
@@ -36,14 +37,16 @@ def replace_at_once(session: Session, consent: Consent, held: Generation, confir
         held = renewed(rotation.at_once(held, cluster, clock), cluster, clock)
     want = Wish(cluster, held, {})
     now = seen(want, session)
-    todo = plan(want, now)
-    if not consent.dry_run:
+    todo = with_unsigned(plan(want, now), want)
+    if not (consent.dry_run or held.pending):
+        refuse_unfit(want, now)
+    if not todo or not consent.confirmed(todo, confirm, cluster.name, COST):
+        return todo
+    if held.pending:
         held = session.signed(held)
         want = Wish(cluster, held, {})
         todo = plan(want, now)
         refuse_unfit(want, now)
-    if not todo or not consent.confirmed(todo, confirm, cluster.name, COST):
-        return todo
     session.save(held)
     session.execute(todo)
     left = plan(want, seen(want, session))

@@ -6,7 +6,8 @@ restarts, and none for leaves), and the next one begins only when nothing is lef
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +20,12 @@ from ..pki import rotation
 from ..pki.generation import Generation, Rotation, State, renewed
 from ..pki.issued import applications_of
 from ..pki.rotation import Which
-from ..plan.step import Plan
+from ..plan.step import Plan, Step
+from ..plan.steps import InstallUnit
 from . import converge, leaves
 from .consent import Consent
 from .fitting import refuse_misfit
+from .notes import DIGEST, with_unsigned
 from .proof import prove, refuse_silent
 from .refusals import refuse_unsafe
 from .rescue import replace_at_once
@@ -31,11 +34,7 @@ from .session import Session, resolved
 from .wish import Wish
 
 Pause = Literal["", "before-leaves", "before-drop"]
-TITLES = {
-    State.TRUST_BOTH: "trust both",
-    State.NEW_LEAVES: "leaves from the new",
-    State.TRUST_NEW: "trust the new only",
-}
+_LEAF = re.compile(r"(\w+) certificate for (\S+) (\(.*\))")
 PAUSES: dict[State, Pause] = {State.TRUST_BOTH: "before-leaves", State.NEW_LEAVES: "before-drop"}
 
 
@@ -63,6 +62,7 @@ def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
     states = up_to(task.pause, course(session, held, task.which, clock))
     _refuse_unready(Wish(cluster, states[0], {}), now)
     todo = whole(cluster, states, now)
+    todo = with_unsigned(todo, Wish(cluster, states[0], {}))
     todo = replace(todo, notes=(*todo.notes, *clients(states, session.store().root, clock)))
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo
@@ -86,8 +86,7 @@ def up_to(pause: Pause, states: tuple[Generation, ...]) -> tuple[Generation, ...
 
 
 def _named(generation: Generation) -> str:
-    title = TITLES[_state(generation)]
-    return f"state {list(TITLES.values()).index(title) + 1} of {len(TITLES)}, {title}"
+    return rotation.title(_state(generation))
 
 
 def _state(generation: Generation) -> State:
@@ -102,8 +101,7 @@ def _rotation(generation: Generation) -> Rotation:
 
 def _refuse_which(cluster: ClusterSpec, held: Generation, which: Collection[Which]) -> None:
     """Refuse a choice where there is none, or where another was made that is under way still."""
-    if cluster.pki.peer_ca == "same" and set(which) != rotation.BOTH:
-        raise UsageError("--ca-only: clients and peers share one CA (`pki.peer_ca: same`)", "leave it out")
+    refuse_shared(cluster, which)
     begun = rotation.under_way(held)
     if begun and set(which) not in (rotation.BOTH, begun):
         raise Refused(
@@ -111,6 +109,12 @@ def _refuse_which(cluster: ClusterSpec, held: Generation, which: Collection[Whic
             "nothing was changed",
             "`rotate-certs --ca` finishes that one first",
         )
+
+
+def refuse_shared(cluster: ClusterSpec, which: Collection[Which]) -> None:
+    """Refuse to choose one of two CAs where there is one."""
+    if cluster.pki.peer_ca == "same" and set(which) != rotation.BOTH:
+        raise UsageError("--ca-only: clients and peers share one CA (`pki.peer_ca: same`)", "leave it out")
 
 
 def _refuse_unready(want: Wish, now: ClusterState) -> None:
@@ -148,10 +152,20 @@ def whole(cluster: ClusterSpec, states: tuple[Generation, ...], now: ClusterStat
     stages = []
     for state in states:
         want, named = Wish(cluster, state, {}), _named(state).capitalize()
-        stages += [replace(stage, title=f"{named}: {stage.title}") for stage in _plan(want, now).stages]
+        for stage in _plan(want, now).stages:
+            steps = tuple(map(_said_shortly, stage.steps))
+            stages.append(replace(stage, title=f"{named}: {stage.title}", steps=steps))
         now = imagined(want, now)
     end = "" if _state(states[-1]) is State.TRUST_NEW else f", up to {_named(states[-1])}"
     return Plan(f"replace the CA of {cluster.name}{end}", tuple(stages), (*cluster.warnings, *notes(states)))
+
+
+def _said_shortly(step: Step) -> Step:
+    """Leave out the diff of a unit in which only the digest changes: its CAs are what it is a digest of."""
+    if not isinstance(step, InstallUnit):
+        return step
+    lines = [line for line in step.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    return replace(step, diff="") if all(DIGEST in line for line in lines) else step
 
 
 def imagined(want: Wish, now: ClusterState) -> ClusterState:
@@ -169,8 +183,24 @@ def imagined(want: Wish, now: ClusterState) -> ClusterState:
 def notes(states: tuple[Generation, ...]) -> Iterator[str]:
     """Say what is issued, and what is decided later."""
     for state in states:
-        yield from state.issued
+        yield from _folded(state.issued)
     yield "who leads, and so restarts last, is looked at anew in each state"
+
+
+def _folded(lines: Iterable[str]) -> Iterator[str]:
+    """Tell in one line of leaves that are issued for one reason, where each of those nodes gets each of them."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line in lines:
+        if leaf := _LEAF.fullmatch(line):
+            found.setdefault(leaf[3], []).append((leaf[1], leaf[2]))
+        else:
+            yield line
+    for why, same in found.items():
+        kinds, nodes = (dict.fromkeys(names) for names in zip(*same, strict=True))
+        if len(same) == len(kinds) * len(nodes):
+            yield f"{' and '.join(kinds)} certificates for {', '.join(nodes)} {why}"
+        else:
+            yield from (f"{kind} certificate for {node} {why}" for kind, node in same)
 
 
 def clients(states: tuple[Generation, ...], store: Path, clock: datetime) -> Iterator[str]:

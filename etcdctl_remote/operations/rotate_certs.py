@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from ..desired.model import ClusterSpec
 from ..errors import Failed, Refused, UsageError, none_reached
 from ..observed.state import ClusterState, HostState
 from ..pki import chain, rotation
@@ -24,6 +25,7 @@ from . import converge, leaves
 from .consent import Consent
 from .converge import RESTART_DEADLINE, data_stayed
 from .fitting import refuse_misfit
+from .notes import with_unsigned
 from .proof import paths, prove
 from .refusals import refuse_strange
 from .rescue import replace_at_once
@@ -37,7 +39,7 @@ def rotate_certs(
 ) -> Plan:
     """Renew what is due, or take the state before; return the plan that was carried out."""
     cluster = resolved(session.cluster)
-    _refuse_unknown(due, [node.name for node in cluster.nodes])
+    refuse_unknown(due.only or (), cluster)
     if not session.fleet.hosts:
         raise none_reached(session.unreachable)
     held, clock = kept(session), datetime.now(UTC)
@@ -49,11 +51,8 @@ def rotate_certs(
     if cut_off(want, now):
         return replace_at_once(session, consent, held, confirm)
     restarts = back and bool(left_behind(want, now))
-    todo = converge.plan(want, now) if restarts else plan(want, now, clock)
-    if not consent.dry_run:
-        generation = session.signed(generation)
-        want = replace(want, generation=generation)
-        todo = converge.plan(want, now) if restarts else plan(want, now, clock)
+    todo = with_unsigned(converge.plan(want, now) if restarts else plan(want, now, clock), want)
+    if not (consent.dry_run or generation.pending):
         refuse_misfit(session, want, now, tuple(todo.hosts))
     if back:
         title = f"go back to the former certificates of {cluster.name}"
@@ -61,6 +60,11 @@ def rotate_certs(
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo
     if todo:
+        if generation.pending:
+            generation = session.signed(generation)
+            want = replace(want, generation=generation)
+            todo = replace(todo, stages=plan(want, now, clock).stages)
+            refuse_misfit(session, want, now, tuple(todo.hosts))
         session.save(generation)
         session.execute(todo)
         if restarts:
@@ -92,9 +96,10 @@ def kept(session: Session) -> Generation:
     return held
 
 
-def _refuse_unknown(due: Due, known: list[str]) -> None:
-    unknown = sorted(set(due.only or ()) - set(known))
-    if unknown:
+def refuse_unknown(nodes: Collection[str], cluster: ClusterSpec) -> None:
+    """Refuse names of nodes that the inventory does not have."""
+    known = [node.name for node in cluster.nodes]
+    if unknown := sorted(set(nodes) - set(known)):
         raise UsageError(
             f"--node {', '.join(unknown)}: no such node in the inventory", f"one of: {', '.join(known)}"
         )
@@ -135,10 +140,7 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
     refuse_strange(want, now)
     leaves.refuse_unlisted(want, now)
     if behind := left_behind(want, now):
-        raise Refused(
-            f"{', '.join(behind)}: not restarted yet with the CAs of this store: a replacement is under way",
-            "`rotate-certs --ca` finishes it, and renews the leaves as well",
-        )
+        raise _others(want, behind)
     nodes = [node for node in want.cluster.nodes if node.name in now.hosts]
     specs = {node.name: want.spec(node, now.hosts[node.name], formed=True) for node in nodes}
     found = {name: leaves.writing(want, spec, now.hosts[name]) for name, spec in specs.items()}
@@ -164,6 +166,24 @@ def plan(want: Wish, now: ClusterState, clock: datetime) -> Plan:
         (*_notes(want, now, mend, clock), *(_left_down(name) for name in fallen if now.has_quorum)),
         left_out=tuple(now.unreachable),
         incomplete=bool(now.unreachable),
+    )
+
+
+def _others(want: Wish, behind: Collection[str]) -> Refused:
+    """Say why members may run with other CAs than the store has."""
+    names = ", ".join(behind)
+    if want.generation.rotation:
+        return Refused(
+            f"{names}: not restarted yet with the CAs of this store, or with settings that were edited since: "
+            "a replacement is under way or paused",
+            "`rotate-certs --ca` finishes it, and renews the leaves as well; to renew them and leave it where it stands, "
+            "`deploy` first: that restarts them",
+        )
+    folder = f"certs/{want.cluster.name}"
+    return Refused(
+        f"{names}: they run with other CAs than those of {folder}; nothing was changed",
+        f"is {folder} an older copy? Then put the newer one here. If a run was cut off that went back by --back, "
+        "`deploy` finishes that",
     )
 
 
@@ -254,7 +274,8 @@ def _left_down(name: str) -> str:
 def _cas(generation: Generation, clock: datetime) -> Iterator[str]:
     """Tell of CAs in the last third of their life, and of a replacement that waits to be finished."""
     if generation.rotation:
-        yield f"a CA is being replaced ({generation.rotation.state}): `rotate-certs --ca` finishes it"
+        state = rotation.title(generation.rotation.state)
+        yield f"a CA is being replaced ({state}): `rotate-certs --ca` finishes it"
         return
     for ca in dict.fromkeys((generation.authorities.client, generation.authorities.peer)):
         life = ca.not_after - ca.parsed.not_valid_before_utc

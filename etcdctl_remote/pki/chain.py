@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -19,6 +20,7 @@ def pem(certificates: Iterable[x509.Certificate]) -> bytes:
     return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in certificates)
 
 
+@lru_cache(maxsize=1024)
 def signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether `issuer` (not only one of the same name) signed `certificate`."""
     try:
@@ -38,6 +40,7 @@ def weak(certificate: x509.Certificate) -> str:
     return digest.name if digest is not None and digest.name in WEAK else ""
 
 
+@lru_cache(maxsize=256)
 def is_root(certificate: x509.Certificate) -> bool:
     """Whether it signed itself: where a chain ends.
 

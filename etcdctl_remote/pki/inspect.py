@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -50,6 +51,12 @@ def read_leaf(pem: bytes, key: Secret | None = None) -> Leaf:
 
     What stands behind the first certificate is what it carries: intermediates.
     """
+    leaf = _read(pem)
+    return leaf if key is None else replace(leaf, key_matches=key_matches(leaf.certificate, key))
+
+
+@lru_cache(maxsize=1024)
+def _read(pem: bytes) -> Leaf:
     certificate, *carried = chain.load(pem)
     return Leaf(
         subject=plain_name(certificate.subject),
@@ -61,7 +68,7 @@ def read_leaf(pem: bytes, key: Secret | None = None) -> Leaf:
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         key_type=key_type(certificate),
-        key_matches=None if key is None else key_matches(certificate, key),
+        key_matches=None,
         certificate=certificate,
         carried=tuple(carried),
     )
@@ -104,6 +111,8 @@ def _ending(leaf: Leaf, ca: Authority, now: datetime, within: timedelta | None) 
         within = (leaf.not_after - leaf.not_before) / 3
     if leaf.not_after <= now:
         return f"expired on {leaf.not_after:%Y-%m-%d}"
+    if ended := [one for one in leaf.carried if one.not_valid_after_utc <= now]:
+        return f"{plain_name(ended[0].subject)} above it expired on {ended[0].not_valid_after_utc:%Y-%m-%d}"
     if leaf.not_after - now <= within and leaf.not_after < ca.not_after:
         return f"expires in {leaf.days_left(now)} days, on {leaf.not_after:%Y-%m-%d}"
     return ""

@@ -19,6 +19,17 @@ from .generation import Authorities, Generation, Rotation, State, new_authoritie
 
 Which = Literal["client", "peer"]
 BOTH: frozenset[Which] = frozenset(("client", "peer"))
+TITLES = {
+    State.TRUST_BOTH: "trust both",
+    State.NEW_LEAVES: "leaves from the new",
+    State.TRUST_NEW: "trust the new only",
+}
+"""The states in their order."""
+
+
+def title(state: State) -> str:
+    """Name a state in the one way in which people read it."""
+    return f"state {list(TITLES).index(state) + 1} of {len(TITLES)}, {TITLES[state]}"
 
 
 def trust_both(

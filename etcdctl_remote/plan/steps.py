@@ -10,6 +10,8 @@ from ..desired import service
 from ..desired.hostspec import UNIT_PATH
 from ..desired.spec import DirSpec, FileSpec, LinkSpec
 from ..errors import CommandFailed
+from ..observed.holding import HOLDS, holding
+from ..observed.state import Data
 from ..remote import files, units
 from ..remote.host import Command, Host
 from .step import Progress
@@ -29,6 +31,17 @@ mkdir -p -- "$3"
 for entry in "$1"/* "$1"/.[!.]*; do
   case $entry in */lost+found | */moved-aside.*) continue ;; esac
   [ ! -e "$entry" ] || mv -- "$entry" "$3/" || exit 1
+done
+"""
+
+_HOLDING = HOLDS + "data=$1 wal=$2\ndata_holds\n"
+_SET_ASIDE = r"""
+aside=moved-aside.$(date -u +%Y%m%dT%H%M%S)
+for place do
+  for entry in member wal wal.tmp; do
+    [ -e "$place/$entry" ] || continue
+    mkdir -p -- "$place/$aside" && mv -T -- "$place/$entry" "$place/$aside/$entry" || exit 1
+  done
 done
 """
 
@@ -282,6 +295,25 @@ class MoveAside:
     def run(self, host: Host, progress: Progress) -> None:
         values = (self.path, f"{self.path}.{self.stamp}", f"{self.path}/{ASIDE}.{self.stamp}", self.identity)
         host.run(Command(_MOVE_ASIDE, values, about=str(self)))
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """Set aside, in its own directory, a first start that etcd would not come up from; nothing else."""
+
+    host: str
+    data: str
+    wal: str = ""
+    diff: str = ""
+
+    def __str__(self) -> str:
+        return f"move what a first start left in {self.data} aside, if etcd cannot go on from it"
+
+    def run(self, host: Host, progress: Progress) -> None:
+        seen = host.run(Command(_HOLDING, (self.data, self.wal), about="look at the data", writes=False))
+        if Data.STUCK in holding(seen.text.splitlines()):
+            places = (self.data, self.wal) if self.wal else (self.data,)
+            host.run(Command(_SET_ASIDE, places, about=str(self)))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from ..desired.hostspec import INSTALL_ROOT
 from ..desired.model import ClusterSpec, NodeSpec
+from ..observed.holding import holding
+from ..observed.state import Data
 from ..remote.host import Host
 from .question import FIREWALLS, command
 from .sockets import Socket, parse
@@ -86,8 +88,8 @@ class Facts:
     token: str | None = None
     marker: str | None = None
     """The cluster the host says it is a member of; empty if that cannot be read."""
-    data: str = "absent"
-    wal: str = "absent"
+    data: Data = Data.ABSENT
+    wal: Data = Data.ABSENT
     strange: tuple[str, ...] = ()
     """Paths in the data directories that belong to somebody else."""
     listening: tuple[Socket, ...] = ()
@@ -153,7 +155,7 @@ def read(cluster: ClusterSpec, node: str, output: str) -> Facts:
     lines = said.get
     ids, system, init = lines("id", []), lines("os", []), lines("init", [])
     active = dict(zip(FIREWALLS, lines("firewalls", []), strict=False))
-    holds = lines("holds", [])
+    data, wal = holding(lines("holds", []))
     enforce, marked = _one(said, "selinux"), _one(said, "marker")
     return Facts(
         node,
@@ -173,8 +175,8 @@ def read(cluster: ClusterSpec, node: str, output: str) -> Facts:
         occupied=tuple(_occupied(line) for line in lines("config", [])),
         token=_one(said, "token"),
         marker=None if marked is None else marked.removeprefix("of").strip(),
-        data=holds[0] if holds else "absent",
-        wal=holds[1] if len(holds) > 1 else "absent",
+        data=data,
+        wal=wal,
         strange=tuple(lines("owners", [])),
         listening=parse(lines("listen", [])),
         owners=_owners(lines("sockets", [])),

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from ..desired.hostspec import UNIT_PATH, release_dir
 from ..desired.model import ClusterSpec
-from ..observed.observe import HOLDS
+from ..observed.holding import HOLDS
 from ..remote.host import Command
 from .sockets import LISTEN, as_address, grep
 
 NEEDED = (
     "base64 cat chmod chown date dd df dirname env find flock getent grep groupadd gzip head id "
     "journalctl ln ls mkdir mktemp mountpoint mv readlink rm rmdir sed setsid sha256sum sleep sort "
-    "stat sync systemctl systemd-analyze tar timeout touch tr uname useradd wc"
+    "stat sync systemctl systemd-analyze tail tar timeout touch tr uname useradd wc"
 )
 """What deploy runs on a host, here and in the floors above and below."""
 OPTIONAL = "bash ip systemd-socket-activate"

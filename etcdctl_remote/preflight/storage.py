@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..desired.hostspec import CONFIG_MODE, INSTALL_ROOT
 from ..observed.findings import Finding, Result
+from ..observed.lost import HOLDS
 from .case import GIB, MIB, Case, size
 from .facts import Place
 
@@ -27,21 +28,25 @@ def data(case: Case) -> Iterator[Finding]:
         if holds == "other":
             text = f"{path} holds files that are not etcd's: empty it, or choose another `paths.data`"
             yield case.says("data", Result.FAIL, text)
+        elif holds == "torn" and not marked:
+            text = f"{path}/member/snap/db has data in it, and no log: put it back, or choose another `paths.data`"
+            yield case.says("data", Result.FAIL, text)
+        elif holds in ("begun", "stuck") and not case.deployed:
+            text = f"{path} {HOLDS[holds]}, by an etcd that is not ours: move it away, or choose another `paths.data`"
+            yield case.says("data", Result.FAIL, text)
         elif holds == "member" and not case.deployed:
             whose = f"of the cluster {facts.marker}" if facts.marker else "of an etcd that is not ours"
             text = f"{path} holds the data {whose}: move it away, or choose another `paths.data`"
             yield case.says("data", Result.FAIL, text)
         elif marked and holds != "member" and path == paths.data:
-            text = f"{path} is {holds}, but a member lived here: mount its disk, or replace the member; never start it"
+            text = f"{path} {HOLDS[holds]}, but a member lived here: mount its disk, or replace the member; never start it"
             yield case.says("data", Result.FAIL, text)
         elif facts.strange and facts.user_exists and holds == "member":
             text = f"{facts.strange[0]} is not {case.cluster.user}'s: `chown -R {case.cluster.user}: {path}`"
             # It runs with them: a deploy may go on, the next start may not.
             yield case.says("data", Result.WARN if facts.ours else Result.FAIL, text)
         else:
-            yield case.says(
-                "data", Result.PASS, f"{path} {'is this member’s' if holds == 'member' else f'is {holds}'}"
-            )
+            yield case.says("data", Result.PASS, f"{path} {HOLDS.get(holds, 'is this member’s')}")
 
 
 def config(case: Case) -> Iterator[Finding]:

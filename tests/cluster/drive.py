@@ -25,6 +25,8 @@ from etcdctl_remote.lab.hosts import execute
 from etcdctl_remote.lab.model import Lab, Node, each
 from etcdctl_remote.plan.journal import beside, read
 
+from . import secrets
+
 Seen = TypeVar("Seen")
 
 ROOT = Path(__file__).parents[2]
@@ -67,35 +69,45 @@ class Done:
         return f"exit {self.code} after {self.seconds:.1f} s\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
 
 
+class Started(subprocess.Popen[str]):
+    """The program while it runs, with a folder of its own for what is temporary."""
+
+    inventory: Path
+    temporary: Path
+
+
 def start(
     lab: Lab,
     *words: str,
     program: Sequence[str] = PROGRAM,
     env: Mapping[str, str] | None = None,
     inventory: Path | None = None,
-) -> subprocess.Popen[str]:
+) -> Started:
     """Start the program on a lab's inventory, with no terminal."""
-    given = [*program, *words, "-i", str(inventory or lab.inventory)]
+    chosen = inventory or lab.inventory
+    given = [*program, *words, "-i", str(chosen)]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    environ = {**os.environ, "PYTHONPATH": path, **(env or {})}
-    return subprocess.Popen(
+    temporary = secrets.temporary(chosen)
+    process = Started(
         given,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=environ,
+        env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(temporary), **(env or {})},
     )
+    process.inventory, process.temporary = chosen, temporary
+    return process
 
 
-def interrupt(process: subprocess.Popen[str]) -> Done:
+def interrupt(process: Started) -> Done:
     """Press Ctrl-C, once; `seconds` is how long the program took to end."""
     process.send_signal(signal.SIGINT)
     return finish(process)
 
 
-def await_event(lab: Lab, process: subprocess.Popen[str], event: str, text: str = "", runs: int = 0) -> None:
+def await_event(lab: Lab, process: Started, event: str, text: str = "", runs: int = 0) -> None:
     """Wait until the journal's runs after the first `runs` tell of an event with that text."""
     journal = beside(lab.inventory)
     deadline = time.monotonic() + 120
@@ -111,8 +123,8 @@ def await_event(lab: Lab, process: subprocess.Popen[str], event: str, text: str 
     raise AssertionError(f"no {event} {text} within 120 s: {read(journal)[-3:]}")
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 200) -> Done:
-    """Wait for a started program."""
+def finish(process: Started, timeout: float = 200) -> Done:
+    """Wait for a started program; no private key may be in what it says, notes or leaves."""
     began = time.monotonic()
     try:
         out, err = process.communicate(timeout=timeout)
@@ -120,7 +132,19 @@ def finish(process: subprocess.Popen[str], timeout: float = 200) -> Done:
         process.kill()
         out, err = process.communicate()
         raise AssertionError(f"still running after {timeout:.0f} s\n{out}\n{err}") from None
-    return Done(process.returncode, out, err, time.monotonic() - began)
+    done = Done(process.returncode, out, err, time.monotonic() - began)
+    told(process.inventory, process.temporary, done)
+    return done
+
+
+def told(inventory: Path, temporary: Path, done: Done) -> None:
+    """Assert that a run has told nobody a private key, and cleaned up unless it was killed."""
+    journal, keys = beside(inventory), secrets.Keys.below(inventory.parent / "certs")
+    noted = journal.read_bytes() if journal.is_file() else b""
+    assert not keys.shown_in(f"{done.out}\n{done.err}\n".encode() + noted), "a private key was told"
+    left = list(temporary.iterdir())
+    assert done.code == -signal.SIGKILL or not left, left
+    assert not secrets.files_with(keys, temporary)
 
 
 def run(
@@ -130,12 +154,8 @@ def run(
     env: Mapping[str, str] | None = None,
     inventory: Path | None = None,
 ) -> Done:
-    """Run one task to its end, whatever the end is; no private key may be in what it said or noted."""
-    done = finish(start(lab, *words, program=program, env=env, inventory=inventory))
-    journal = beside(inventory or lab.inventory)
-    noted = journal.read_text("utf-8") if journal.is_file() else ""
-    assert "PRIVATE KEY" not in done.out + done.err + noted, f"a private key was told: {words}"
-    return done
+    """Run one task to its end, whatever the end is."""
+    return finish(start(lab, *words, program=program, env=env, inventory=inventory))
 
 
 def must(lab: Lab, *words: str, program: Sequence[str] = PROGRAM, inventory: Path | None = None) -> Done:

@@ -1,77 +1,240 @@
-"""Where a private key must never be seen: arguments, output, journals, files that were meant to be gone."""
+"""Where a private key must never be seen, and how it is told there from everything else."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import functools
+import io
+import re
+import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
 
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from etcdctl_remote.errors import Failed
 from etcdctl_remote.lab.hosts import execute
-from etcdctl_remote.lab.model import Node
+from etcdctl_remote.lab.model import Lab, Node, each
 
-_LEFT = "grep -rlsF 'PRIVATE KEY' /tmp /var/tmp /run /dev/shm || :"
-_ARGUMENTS = "cat /proc/[0-9]*/cmdline 2>/dev/null || :"
-_MODES = r"find /etc/etcd -printf '%p %y %m %u:%g\n'"
+FOLDERS = ("/tmp", "/var/tmp", "/run", "/dev/shm")
+CONFIG = "/etc/etcd"
+FORGOTTEN = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+"""A key in a file or a text, whosever it is."""
+WINDOW = 16
+"""So many characters of base64 in a row tell a secret."""
+STRIDE = 4
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]{%d,}" % WINDOW)
+_WANTED = {".key": "f 640", ".crt": "f 644", ".crl": "f 644", ".env": "f 640", "identity": "f 644"}
 
-
-def lines(*folders: Path) -> frozenset[str]:
-    """Every line of base64 of every private key below these folders: none of them may be anywhere else."""
-    keys = [path for folder in folders for path in folder.rglob("*.key")]
-    return frozenset(line for key in keys for line in key.read_text().splitlines() if "-----" not in line)
-
-
-@contextmanager
-def arguments(node: Node) -> Iterator[list[str]]:
-    """Collect the arguments of every process, here and on a node, again and again while something runs."""
-    seen: list[str] = []
-    ended = Event()
-
-    def here() -> None:
-        known: set[str] = set()
-        while not ended.wait(0.005):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                with suppress(OSError):
-                    known.add(path.read_bytes().decode("utf-8", "replace"))
-        seen.extend(known)
-
-    def there() -> None:
-        while not ended.is_set():
-            seen.append(execute(node, _ARGUMENTS))
-
-    threads = [Thread(target=work) for work in (here, there)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
+# $1 etcd's directory, then where files are that were meant to be gone. Three lines of base64: what lies
+# below the first one, a tar of what lies in the others, the system's journal. Then etcd is stopped.
+LOOK = r"""
+config=$1; shift
+find "$config" -printf '%p|%y %m %u:%g\0' 2>/dev/null | base64 -w0; echo
+find "$@" -xdev \( -path /run/log -o -path /run/udev \) -prune -o -type f -size -1025k -print0 2>/dev/null |
+  tar -cf - --null -T - 2>/dev/null | base64 -w0; echo
+journalctl -q --no-pager -o cat 2>/dev/null | base64 -w0; echo
+"""
+STOP = "systemctl stop --no-block etcd.service || :\n"
 
 
-def left_on(node: Node) -> str:
-    """Name the files on a node that have a key where none belongs, and what its journal says with one in it."""
-    return execute(node, f"{_LEFT}; journalctl --no-pager -q | grep -F 'PRIVATE KEY' || :")
+# -- what is secret ------------------------------------------------------------------------
 
 
-def logged(node: Node) -> str:
-    """All that the node's services and logins have written to its journal."""
-    return execute(node, "journalctl --no-pager -q -o cat || :")
+@functools.lru_cache(maxsize=4096)
+def _secrets(pem: bytes) -> tuple[bytes, ...]:
+    """Return the numbers that make a key private, or their beginnings; none if this is no key we can read."""
+    with suppress(ValueError, TypeError):
+        key = load_pem_private_key(pem, None)
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            return (key.private_numbers().private_value.to_bytes((key.key_size + 7) // 8),)
+        if isinstance(key, rsa.RSAPrivateKey):
+            found = key.private_numbers()
+            return tuple(
+                one.to_bytes((one.bit_length() + 7) // 8)[:48] for one in (found.d, found.p, found.q)
+            )
+        if isinstance(key, ed25519.Ed25519PrivateKey):
+            return (key.private_bytes_raw(),)
+    return ()
 
 
-def on_node(node: Node) -> dict[str, str]:
-    """Read type, mode and owner of everything below etcd's directory on a node."""
-    return dict(line.split(" ", 1) for line in execute(node, _MODES).splitlines())
+def _windows(secret: bytes) -> Iterator[bytes]:
+    """Yield what its base64 shows of it, wherever in a longer text it begins."""
+    for before in range(3):
+        text = base64.b64encode(bytes(before) + secret).rstrip(b"=")[4 * bool(before) : -1]
+        yield from (text[at : at + WINDOW] for at in range(len(text) - WINDOW + 1))
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Private keys, to be found in a text or a file in whatever form: PEM, DER, base64 however wrapped."""
+
+    secrets: frozenset[bytes]
+    windows: frozenset[bytes]
+
+    @classmethod
+    def below(cls, *folders: Path) -> Keys:
+        """Take every key that lies in a `*.key` below these folders, sealed ones apart."""
+        paths = [path for folder in folders for path in folder.rglob("*.key") if path.is_file()]
+        secrets = frozenset(secret for path in paths for secret in _secrets(path.read_bytes()))
+        return cls(secrets, frozenset(window for one in secrets for window in _windows(one)))
+
+    def __or__(self, other: Keys) -> Keys:
+        return Keys(self.secrets | other.secrets, self.windows | other.windows)
+
+    def shown_in(self, text: bytes) -> bool:
+        """Tell whether one of them, or anybody's in PEM, is in a text."""
+        return FORGOTTEN.search(text) is not None or self.theirs_in(text)
+
+    def theirs_in(self, text: bytes) -> bool:
+        """Tell whether one of them is in a text."""
+        if any(secret in text for secret in self.secrets):
+            return True
+        runs = (found[0] for found in _BASE64.finditer(text))
+        return any(run[at : at + WINDOW] in self.windows for run in runs for at in range(0, len(run), STRIDE))
+
+
+# -- a node --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a node has where no key belongs, and of what kind all below etcd's directory is."""
+
+    modes: dict[str, str]
+    """Path → type, mode and owner."""
+    files: dict[str, bytes]
+    journal: bytes
+
+    @classmethod
+    def read(cls, told: str) -> Sight:
+        """Read what LOOK says."""
+        modes, packed, journal = map(base64.b64decode, told.splitlines())
+        listed = dict(line.rsplit("|", 1) for line in modes.decode(errors="replace").split("\0")[:-1])
+        files = {}
+        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+            for entry in tar:
+                if entry.isfile() and (content := tar.extractfile(entry)):
+                    files[f"/{entry.name}"] = content.read()
+        return cls(listed, files, journal)
+
+
+def look(node: Node, then: str = "") -> Sight:
+    """Look at a node, all at once."""
+    return Sight.read(execute(node, LOOK + then, CONFIG, *FOLDERS))
+
+
+def complaints(seen: Sight, keys: Keys) -> Iterator[str]:
+    """Say what is wrong on a node: a key where none belongs, a file with wrong rights."""
+    for path, content in seen.files.items():
+        if keys.shown_in(content):
+            yield f"{path} has a private key"
+    if keys.shown_in(seen.journal):
+        yield "the systemd journal has a private key"
+    yield from wrong_rights(seen.modes)
+
+
+def wrong_rights(modes: dict[str, str]) -> Iterator[str]:
+    """Name what below etcd's directory somebody could read who must not, or change."""
+    root = next(iter(modes), "")
+    if f"{root}/pki" not in modes:
+        return  # somebody else's, or taken away: no key of ours was ever there
+    group = modes[root].rpartition(":")[2]
+    for path, about in modes.items():
+        if about != wanted(Path(path), about, group):
+            yield f"{path} is {about!r}, wanted {wanted(Path(path), about, group)!r}"
+
+
+def wanted(path: Path, about: str, group: str) -> str:
+    """Say what a path should be; of what a run is writing just now only root sees anything."""
+    kind, mode, _ = about.split()
+    if path.name.startswith(".etcdctl-remote."):
+        return "d 700 root:root"
+    if any(parent.name.startswith(".etcdctl-remote.") for parent in path.parents):
+        return about
+    if kind == "l":
+        return "l 777 root:root"
+    expected = "d 750" if kind == "d" else _WANTED.get(path.suffix or path.name, f"f {mode}")
+    return f"{expected} root:{group if expected in ('d 750', 'f 640') else 'root'}"
+
+
+# -- the laptop ----------------------------------------------------------------------------
+
+
+def scratch(inventory: Path) -> Path:
+    """Say where the temporary folders of all runs with an inventory are."""
+    return inventory.parent.with_name(f"{inventory.parent.name}.tmp")
+
+
+def temporary(inventory: Path) -> Path:
+    """Make a temporary folder for one run."""
+    scratch(inventory).mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=scratch(inventory)))
+
+
+def files_with(keys: Keys, folder: Path) -> list[Path]:
+    """Name the files below a folder that have a key."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path for path in files if keys.shown_in(path.read_bytes())]
+
+
+def stores(lab: Lab) -> Path:
+    return lab.inventory.parent / "certs"
+
+
+def at_home(lab: Lab, keys: Keys) -> Iterator[str]:
+    """Say what is wrong on the laptop: a key in a temporary folder, a store others can read."""
+    for path in files_with(keys, scratch(lab.inventory)):
+        yield f"{path} has a private key"
+    yield from open_to_others(stores(lab))
 
 
 def open_to_others(folder: Path) -> list[str]:
-    """Name what somebody else than its owner could read, or write."""
-    wanted = {True: 0o700, False: 0o600}
-    found = [path for path in (folder, *folder.rglob("*")) if not path.is_symlink()]
+    """Name what somebody else than its owner could read, or write; what a CA's people put there is theirs."""
+    rights = {True: 0o700, False: 0o600}
+    found = [path for path in (folder, *folder.rglob("*")) if path.exists() and not path.is_symlink()]
+    ours = [path for path in found if (path.parent.name, path.suffix) != ("requests", ".crt")]
     return [
         f"{path} {stat.filemode(path.stat().st_mode)} {path.owner()}"
-        for path in found
-        if path.stat().st_mode & 0o7777 != wanted[path.is_dir()] or path.owner() != folder.owner()
+        for path in ours
+        if path.stat().st_mode & 0o7777 != rights[path.is_dir()] or path.owner() != folder.owner()
     ]
+
+
+# -- after each test -----------------------------------------------------------------------
+
+
+def quieten(given: Sequence[Lab]) -> None:
+    """Search labs that a test is done with, and stop etcd on them: a pool of idle clusters would cost a core."""
+    places = [(lab, node) for lab in given for node in lab.hosts]
+    keys = {lab.name: Keys.below(stores(lab)) for lab in given}
+    seen = each(places, lambda place: _last_look(place[1]))
+    wrong = [
+        f"{node.container}: {what}"
+        for (lab, node), sight in zip(places, seen, strict=True)
+        if sight
+        for what in complaints(sight, keys[lab.name])
+    ]
+    wrong += [what for lab in given for what in at_home(lab, keys[lab.name])]
+    assert not wrong, "\n".join(wrong)
+    for lab in given:
+        shutil.rmtree(scratch(lab.inventory), ignore_errors=True)
+
+
+def _last_look(node: Node) -> Sight | None:
+    """Look, and stop etcd; a node that a test has switched off is quiet, and not asked."""
+    if node.handle().status != "running":
+        return None
+    try:
+        return look(node, STOP)
+    except (Failed, binascii.Error):
+        if node.handle().status == "running":
+            raise
+        return None

@@ -11,10 +11,11 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from etcdctl_remote.lab.model import Lab
 
-from . import drive
+from . import drive, secrets
 
 Answers = Sequence[tuple[str, str | Callable[[], str]]]
 """What is asked for, as a pattern, and what is typed then, or gives it; in this order, each once."""
@@ -28,16 +29,34 @@ def run(
     program: Sequence[str] = drive.PROGRAM,
     timeout: float = 120,
 ) -> drive.Done:
+    """Run one task on a lab; see `on`."""
+    return on(lab.inventory, *words, answers=answers, env=env, program=program, timeout=timeout)
+
+
+def on(
+    inventory: Path,
+    *words: str,
+    answers: Answers = (),
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = drive.PROGRAM,
+    timeout: float = 120,
+) -> drive.Done:
     """Run one task on a terminal of its own; everything it shows comes as standard output."""
     master, slave = pty.openpty()
-    began = time.monotonic()
+    began, temporary = time.monotonic(), secrets.temporary(inventory)
     process = subprocess.Popen(
-        [*program, *words, "-i", str(lab.inventory)],
+        [*program, *words, "-i", str(inventory)],
         stdin=slave,
         stdout=slave,
         stderr=slave,
         cwd=drive.ROOT,
-        env={**os.environ, "PYTHONPATH": str(drive.ROOT), "TERM": "xterm", **(env or {})},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(drive.ROOT),
+            "TERM": "xterm",
+            "TMPDIR": str(temporary),
+            **(env or {}),
+        },
         start_new_session=True,
         preexec_fn=_take_terminal,
     )
@@ -48,7 +67,9 @@ def run(
         os.close(master)
         if process.poll() is None and time.monotonic() > began + timeout:
             process.kill()
-    return drive.Done(process.wait(timeout=10), shown, "", time.monotonic() - began)
+    done = drive.Done(process.wait(timeout=10), shown, "", time.monotonic() - began)
+    drive.told(inventory, temporary, done)
+    return done
 
 
 def _take_terminal() -> None:

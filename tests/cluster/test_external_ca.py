@@ -12,10 +12,10 @@ from cryptography import x509
 
 from etcdctl_remote.lab.hosts import execute
 from etcdctl_remote.lab.model import Lab, Node
-from etcdctl_remote.plan.journal import beside
+from tests.conftest import NEWEST, Release
 from tests.unit.pki import openssl
 
-from . import drive, secrets
+from . import authorities, drive
 
 pytestmark = pytest.mark.cluster
 
@@ -46,7 +46,7 @@ def issuers(lab: Lab) -> list[str]:
 
 
 def test_a_command_signs(lab1: Lab, authority: openssl.Made, peers: openssl.Made, tmp_path: Path) -> None:
-    """A plan runs nothing; all else has everything signed, the cluster lives on it, and no key is seen."""
+    """A plan runs nothing; all else has everything signed, and the cluster lives on it."""
     lab = lab1
     commands = [openssl.command(each, tmp_path)[0] for each in (authority, peers)]
     more = f", command: [{commands[0]}], peer_command: [{commands[1]}]"
@@ -55,6 +55,9 @@ def test_a_command_signs(lab1: Lab, authority: openssl.Made, peers: openssl.Made
     assert plan.code == 5, plan
     assert f"to be signed elsewhere, by {commands[0]}: n1-server, n1-peer, n1-client" in plan.out
     assert not (tmp_path / "log").exists()
+    asked = drive.run(lab, "deploy")
+    assert (asked.code, "--yes" in asked.err) == (2, True), asked
+    assert not (tmp_path / "log").exists(), "nobody agreed"
     assert not (lab.state / "certs").exists()
 
     drive.deploy(lab)
@@ -73,50 +76,9 @@ def test_a_command_signs(lab1: Lab, authority: openssl.Made, peers: openssl.Made
     assert drive.pids(lab) == running
     drive.must(lab, "health")
     assert not list(lab.state.glob("certs/*/ca/*/*.key*"))
-    no_key_is_seen(lab, tmp_path)
+    drive.must(lab, "certs.issue", "--name", "app", "--out", str(tmp_path / "app"))
+    assert app_is_let_in(lab.nodes[0], tmp_path / "app") == 200
     their_list_is_taken(lab, authority, tmp_path)
-
-
-def no_key_is_seen(lab: Lab, folder: Path) -> None:
-    """Watch every task that handles keys; look for them wherever they do not belong."""
-    node, store, out = lab.nodes[0], lab.state / "certs" / lab.name, folder / "app"
-    (scratch := folder / "scratch").mkdir()
-    runs = (
-        ("rotate-certs", "--force", "-y"),
-        ("deploy", "-y"),
-        ("certs.issue", "--name", "app", "--out", str(out)),
-        ("certs.export", "--out", str(folder / "operator"), "-o", "json"),
-        ("certs.backup", "--out", str(folder / "backup.age"), "--passphrase", "env:PHRASE"),
-    )
-    env = {"TMPDIR": str(scratch), "PHRASE": "a secret of the test"}
-    before = secrets.lines(store)
-    with secrets.arguments(node) as seen:
-        done = [drive.run(lab, *words, env=env) for words in runs]
-    assert [each.code for each in done] == [0] * len(runs), done
-    keys = before | secrets.lines(store, out, folder / "operator")
-    assert len(keys) > 12
-    told = [*seen, *(each.out + each.err for each in done), secrets.logged(node)]
-    told += [beside(lab.inventory).read_text("utf-8"), (folder / "backup.age").read_bytes().decode("latin-1")]
-    assert any("certs.backup" in text for text in seen)
-    for secret in ("PRIVATE KEY", env["PHRASE"], *keys):
-        assert not [text for text in told if secret in text]
-    assert list(scratch.iterdir()) == []
-    assert secrets.left_on(node) == ""
-    assert secrets.open_to_others(store) == []
-    assert (folder / "backup.age").stat().st_mode & 0o777 == 0o600
-    assert out.joinpath("app.key").stat().st_mode & 0o777 == 0o600
-    members_files(node)
-    assert app_is_let_in(node, out) == 200
-
-
-def members_files(node: Node) -> None:
-    """Check who may read what below etcd's directory on the node."""
-    found = secrets.on_node(node)
-    assert {about for path, about in found.items() if about.startswith("d")} == {"d 750 root:etcd"}
-    assert {about for path, about in found.items() if path.endswith(".key")} == {"f 640 root:etcd"}
-    public = {about for path, about in found.items() if path.endswith((".crt", "/identity"))}
-    assert public == {"f 644 root:root"}
-    assert found["/etc/etcd/etcdctl.env"] == "f 640 root:etcd"
 
 
 def app_is_let_in(node: Node, folder: Path) -> int:
@@ -150,7 +112,7 @@ def answer(lab: Lab, authority: openssl.Made, peers: openssl.Made) -> None:
         csr.with_suffix(".crt").write_bytes(leaf + by.chain.read_bytes())
 
 
-def test_through_a_folder(lab1: Lab, authority: openssl.Made, peers: openssl.Made) -> None:
+def test_through_a_folder(lab1: Lab, authority: openssl.Made, peers: openssl.Made, programs: Release) -> None:
     """Exit 4 with what is to be signed, nothing on the node; with the answers there it goes on."""
     lab = lab1
     drive.edit(lab, pki=external(authority, peers))
@@ -172,10 +134,28 @@ def test_through_a_folder(lab1: Lab, authority: openssl.Made, peers: openssl.Mad
     assert drive.pids(lab) == running
     assert not list(lab.state.glob(f"certs/{lab.name}/pending/*"))
     drive.must(lab, "health")
+    an_application_through_it(lab, authority, peers, programs(NEWEST))
+
+
+def an_application_through_it(lab: Lab, authority: openssl.Made, peers: openssl.Made, programs: Path) -> None:
+    """Its request is left in the folder, and said to be; signed, it is handed out, and members take it."""
+    out = lab.state / "app"
+    wanted = ("certs.issue", "--name", "app", "--out", str(out))
+    asked = drive.run(lab, *wanted)
+    assert asked.code == 4, asked
+    drive.tells(asked, "app-application.csr: CN app", "usages clientAuth")
+    drive.tells(asked, "put the chain (leaf first) beside it as app-application.crt", "run the task again")
+    assert not out.exists()
+    csr = lab.state / "certs" / lab.name / "requests" / "app-application.csr"
+    assert openssl.openssl("req", "-verify", "-noout", "-subject", "-in", csr).strip().endswith(b"CN = app")
+    answer(lab, authority, peers)
+    drive.must(lab, *wanted)
+    assert not csr.exists()
+    assert authorities.etcdctl(programs, lab, out, "app", "put", "app", "1").strip() == "OK"
 
 
 def test_sealed_keys_and_a_backup(lab1: Lab, tmp_path: Path) -> None:
-    """The key is opened to sign and for nothing else; from the backup everything comes back."""
+    """The key is opened to sign and for nothing else; from the backup everything comes back; one CA is replaced."""
     lab, identity, away = lab1, tmp_path / "identity.txt", tmp_path / "away.txt"
     made = pyrage.x25519.Identity.generate()
     identity.write_text(f"{made}\n")
@@ -189,7 +169,9 @@ def test_sealed_keys_and_a_backup(lab1: Lab, tmp_path: Path) -> None:
     drive.must(lab, "health")
     drive.settle_nothing(lab)
     before = shown(lab)
-    drive.must(lab, "rotate-certs", "--force", "-n")
+    assert "the key of the CA is sealed" in drive.must(lab, "rotate-certs", "--force", "-n").out
+    asked = drive.run(lab, "rotate-certs", "--force")
+    assert (asked.code, "--yes" in asked.err) == (2, True), asked
     done = drive.run(lab, "rotate-certs", "--force", "-y")
     assert done.code == 2, done
     assert f"the identity {identity} cannot be read" in done.err
@@ -203,6 +185,9 @@ def test_sealed_keys_and_a_backup(lab1: Lab, tmp_path: Path) -> None:
     away.rename(identity)
     drive.must(lab, "rotate-certs", "--force", "-y")
     assert not {one.serial_number for one in shown(lab)} & {one.serial_number for one in before}
+    authorities.replaced(lab, "client")
+    assert len(list(store.glob("ca/*/ca.key.age"))) == 2
+    assert not list(store.glob("ca/*/*.key"))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from etcdctl_remote.desired import inventory
 from etcdctl_remote.pki.issued import issued
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.tasks_certs import certs_export, certs_issue, certs_revoke
+from etcdctl_remote.tasks_store import certs_init
 from tests.unit.program import PROGRAM, environment, run
 
 INVENTORY = """
@@ -120,15 +121,31 @@ def test_export_asks_the_hosts_for_addresses_that_only_they_know(
     assert "--endpoints=https://10.255.255.7:2379,https://10.255.255.2:2379" in capsys.readouterr().out
 
 
+def test_export_prints_the_line_that_is_typed_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """etcdctl warns of a variable with its prefix that it does not know: ours is kept from it."""
+    monkeypatch.delenv("ETCDCTL_REMOTE_INVENTORY", raising=False)
+    certs_issue(Context(), kind="apiserver", inventory=str(path))
+    certs_export(Context(), name="apiserver", out=str(path.parent / "one"), inventory=str(path))
+    said = capsys.readouterr().out.rpartition("until")[2].split("\n\n")
+    assert said[1].startswith("etcdctl --endpoints=https://10.255.255.1:2379,")
+    assert ["ClusterConfiguration" in part for part in said] == [False, False, True]
+    monkeypatch.setenv("ETCDCTL_REMOTE_INVENTORY", str(path))
+    certs_export(Context(), out=str(path.parent / "two"))
+    assert "\nenv -u ETCDCTL_REMOTE_INVENTORY etcdctl --endpoints=" in capsys.readouterr().out
+
+
 SEALED = INVENTORY + "pki: {peer_ca: same, ca_key: {protect: passphrase, passphrase: 'SOURCE'}}\n"
 
 
-def test_a_passphrase_in_automation(tmp_path: Path) -> None:
+def test_a_passphrase_in_automation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the environment, or a file descriptor; a wrong one is bad input, and changes nothing."""
     path = tmp_path / "inventory.yaml"
     path.write_text(SEALED.replace("SOURCE", "env:CA_PHRASE"))
-    made = run("certs.init", folder=tmp_path, env={"CA_PHRASE": "right"})
-    assert made.returncode == 0, made.stderr
+    monkeypatch.setenv("CA_PHRASE", "right")
+    certs_init(Context(), inventory=str(path))
+    monkeypatch.delenv("CA_PHRASE")
     wanted = ("certs.issue", "--name", "app", "--out", "out")
     for env in ({"CA_PHRASE": "wrong"}, {}):
         wrong = run(*wanted, folder=tmp_path, env=env)

@@ -61,12 +61,13 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Call:
 
 
 Ask = Callable[..., None]
+INVENTORY = 'cluster: demo\nversion: "3.6.14"\nnodes: {n1: 192.0.2.1, n2: 192.0.2.2}\n'
 
 
 @pytest.fixture
 def ask(tmp_path: Path) -> Ask:
     path = tmp_path / "inventory.yaml"
-    path.touch()
+    path.write_text(INVENTORY)
 
     def run(**flags: object) -> None:
         rotate_certs(Context(), inventory=str(path), **flags)
@@ -143,6 +144,8 @@ def test_going_back_and_agreement_are_handed_on(call: Call, ask: Ask) -> None:
         ({"back": True, "ca": True}, ["--back beside --ca"]),
         ({"back": True, "force": True, "node": ["n1"]}, ["--back beside --node --force"]),
         ({"back": True, "if_needed": True}, ["--back beside --if-needed"]),
+        ({"node": ["n1", "n9"]}, ["--node n9: no such node in the inventory", "one of: n1, n2"]),
+        ({"node": ["n9"], "within": "x"}, ["--node n9", "--within 'x'"]),
     ],
 )
 def test_wrong_flags_are_wrong_usage(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster import terminal
 from tests.unit.pki import openssl
 from tests.unit.program import run
 
@@ -83,3 +84,19 @@ def test_backup_and_restore(folder: Path) -> None:
     again = run("certs.restore", "--from", "store.age", "--identity", "id", folder=folder)
     assert again.stdout == "nothing to do: this is what is there\n"
     assert "PRIVATE KEY" not in "".join(path.read_text() for path in folder.glob("*.jsonl"))
+
+
+def test_a_passphrase_is_typed_once_a_run(folder: Path) -> None:
+    """On a terminal: a new one twice, for both keys; it is not shown, and nobody is asked who signs nothing."""
+    inventory = folder / "inventory.yaml"
+    inventory.write_text(HEAD + "pki: {ca_key: {protect: passphrase}}\n")
+    typed = [("New passphrase", "a long one"), ("Again: new passphrase", "a long one")]
+    made = terminal.on(inventory, "certs.init", answers=typed)
+    assert made.code == 0, made
+    assert {path.name for path in folder.glob("certs/demo/ca/*/*key*")} == {"ca.key.age", "peer-ca.key.age"}
+    inventory.write_text(HEAD + "pki: {ca_key: {protect: none}}\n")
+    opened = terminal.on(inventory, "certs.init", answers=[("Passphrase of", "a long one")])
+    assert opened.code == 0, opened
+    assert {path.name for path in folder.glob("certs/demo/ca/*/*key*")} == {"ca.key", "peer-ca.key"}
+    assert "a long one" not in made.out + opened.out
+    assert terminal.on(inventory, "certs.init").out.strip() == "nothing to do"

@@ -10,12 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
 from etcdctl_remote.desired.model import ClusterSpec, NodeSpec, Version
 from etcdctl_remote.observed.certificates import File, NodeCertificates
 from etcdctl_remote.observed.judging import judge
 from etcdctl_remote.observed.state import Served, Wire
 from etcdctl_remote.observed.verdicts import Row, Sight
-from etcdctl_remote.pki.authority import Authority, Credential
+from etcdctl_remote.pki.authority import Authority, Credential, load_key
 from etcdctl_remote.pki.generation import Generation, begin, renewed
 from etcdctl_remote.pki.inspect import read_leaf
 from etcdctl_remote.pki.profiles import Kind, Profile, node_profiles
@@ -100,6 +103,22 @@ def holding(kind: Kind, credential: Credential, node: str = "n1") -> Generation:
     return replace(
         held, credentials={**held.credentials, slot: credential}, leaves={**held.leaves, slot: leaf}
     )
+
+
+def intermediate(root: Authority, days: int = 1000) -> tuple[Authority, bytes]:
+    """A CA below a CA, and its certificate."""
+    own = Authority.create("inner", "ecdsa-p256", days, BORN)
+    assert root.key
+    built = x509.CertificateBuilder(
+        root.parsed.subject,
+        own.parsed.subject,
+        own.parsed.public_key(),
+        x509.random_serial_number(),
+        own.parsed.not_valid_before_utc,
+        own.parsed.not_valid_after_utc,
+    ).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    pem = built.sign(load_key(root.opened), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return Authority(pem + root.certificate, own.key), pem
 
 
 def rows(sight: Sight) -> dict[Where, Row]:

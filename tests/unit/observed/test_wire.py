@@ -135,6 +135,17 @@ def test_what_is_served_is_seen(version: ssl.TLSVersion) -> None:
 
 
 @VERSIONS
+def test_what_is_served_behind_the_leaf_is_seen(version: ssl.TLSVersion) -> None:
+    """The chain as it came, without the leaf; of any CA."""
+    own, behind = OURS.credential("n1", Kind.SERVER), OTHERS.authorities.client.certificate
+    slot = ("n1", Kind.SERVER)
+    longer = Credential(own.certificate_pem + behind, own.key_pem)
+    serves = replace(OURS, credentials={**OURS.credentials, slot: longer})
+    served, _ = dialled(server(serves, version=version), said("hello"))
+    assert (served.carried, served.accepted) == (behind, True)
+
+
+@VERSIONS
 def test_a_refused_certificate_is_told(version: ssl.TLSVersion) -> None:
     """In TLS 1.3 the served one is seen all the same; in 1.2 the refusal is."""
     served, text = dialled(server(version=version), said("hello"), OTHERS.client("n2"))

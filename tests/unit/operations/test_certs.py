@@ -104,14 +104,13 @@ def test_a_ca_that_is_being_replaced(folder: Path) -> None:
     store.save(trust_both(store.prepare(CLUSTER, now), CLUSTER, now))
     report = certs(opened(folder))
     assert report.notes == (
-        "a CA is being replaced: members are to trust the old one and the new one (1 of 3); "
-        "`rotate-certs --ca` goes on with it",
+        "a CA is being replaced (state 1 of 3, trust both): `rotate-certs --ca` goes on with it",
     )
     assert [row.signs for row in report.rows if row.authority and row.place == "laptop"] == [True, False] * 2
     held = store.load()
     assert held
     store.save(advanced(held))
-    assert "(2 of 3)" in certs(opened(folder)).notes[0]
+    assert "(state 2 of 3, leaves from the new)" in certs(opened(folder)).notes[0]
 
 
 def test_a_mistake_of_ours_is_not_hidden(folder: Path) -> None:

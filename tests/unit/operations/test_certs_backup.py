@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import os
-import signal
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +24,7 @@ from etcdctl_remote.pki.keyring import Keyring, Passphrase, encrypt
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.secret import Secret
 from tests.unit.memory import in_memory
+from tests.unit.pki.stores import killed_at
 
 NOW = datetime(2030, 5, 17, 12, tzinfo=UTC)
 
@@ -137,7 +137,7 @@ def test_whatever_is_wrong_changes_nothing(
     other.write_text(str(pyrage.x25519.Identity.generate()))
     content = out.read_bytes()
     (tmp_path / "cut.age").write_bytes(content[:-100])
-    (tmp_path / "changed.age").write_bytes(content[:-100] + b"x" + content[-99:])
+    (tmp_path / "changed.age").write_bytes(content[:-100] + bytes([content[-100] ^ 1]) + content[-99:])
     (tmp_path / "plain.age").write_text("no backup")
     (tmp_path / "text.age").write_bytes(encrypt(Secret(b"no tar"), recipients(identity)))
     outside = crafted(tmp_path / "outside.age", identity, {"../../evil": b"x"})
@@ -188,20 +188,11 @@ def test_a_restore_killed_anywhere_is_finished_by_the_next(
     for change in itertools.count():
         store.save(store.prepare(cluster, NOW, Due(force=True)))
         present = tree(store.root)
-        count = itertools.count()
 
-        def die(step: str, count: itertools.count[int] = count, change: int = change) -> None:
-            if "rename" in step and next(count) == change:
-                os.kill(os.getpid(), signal.SIGKILL)
+        def dying(disk: Disk) -> None:
+            restore(cluster, replace(store, disk=disk), out, keys(identity), NOW)
 
-        child = os.fork()
-        if child == 0:
-            try:
-                restore(cluster, replace(store, disk=Disk(die)), out, keys(identity), NOW)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        status = os.waitpid(child, 0)[1]
+        status = killed_at(change, dying, "rename")
         restore(cluster, store, out, keys(identity), NOW)
         assert tree(store.root) == wanted
         aside = store.root.with_name("demo.moved-aside.20300517T120000")

@@ -201,7 +201,7 @@ def test_data_without_a_unit_is_nobodys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delete_data", [False, True])
-@pytest.mark.parametrize("data", [Data.OTHER, Data.UNKNOWN])
+@pytest.mark.parametrize("data", [Data.OTHER, Data.TORN, Data.UNKNOWN])
 def test_foreign_files_in_the_data_directory_stay(tmp_path: Path, delete_data: bool, data: Data) -> None:
     """Our host, but not our files: neither moved nor deleted, and said so."""
     want = wish(tmp_path)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from etcdctl_remote.errors import Refused, Unreachable
+from etcdctl_remote.observed.lost import HOLDS
 from etcdctl_remote.observed.report import status
 from etcdctl_remote.observed.state import ClusterState, Data
 from etcdctl_remote.operations.converge import plan
@@ -251,6 +252,37 @@ def test_refuses_foreign_data(tmp_path: Path) -> None:
     world = bare(want)
     world.machines["n1"].foreign = world.machines["n3"].foreign = True
     assert set(refused(want, world).hosts) == {"n1", "n3"}
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (Data.TORN, "/var/lib/etcd/member/snap/db has data in it, and its log is gone"),
+        (Data.BEGUN, "cut off, and no log, by an etcd that is not ours"),
+        (Data.STUCK, "cut off, and nothing in its log, by an etcd that is not ours"),
+    ],
+)
+def test_refuses_what_is_left_of_another_etcd(tmp_path: Path, data: Data, told: str) -> None:
+    """A member's database without its log always; a first start that was cut off if its unit is not ours."""
+    want = wish(tmp_path)
+    now = bare(want).observe()
+    left = {**now.hosts, "n2": replace(now.hosts["n2"], data=data)}
+    with pytest.raises(Refused) as caught:
+        plan(want, replace(now, hosts=left))
+    assert told in caught.value.hosts["n2"]
+    assert caught.value.hosts.keys() == {"n2"}
+
+
+@pytest.mark.parametrize("data", [Data.TORN, Data.BEGUN, Data.STUCK])
+def test_who_was_a_member_never_begins_anew(tmp_path: Path, data: Data) -> None:
+    """Its marker says so, whatever its directory looks like."""
+    want = wish(tmp_path)
+    now = deployed(want).observe()
+    left = {**now.hosts, "n2": replace(now.hosts["n2"], data=data)}
+    with pytest.raises(Refused) as caught:
+        plan(want, replace(now, hosts=left))
+    assert caught.value.hosts.keys() == {"n2"}
+    assert HOLDS[data] in caught.value.hosts["n2"]
 
 
 def test_refuses_data_of_another_etcd(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from etcdctl_remote.pki.disk import Disk
 from etcdctl_remote.pki.generation import Formed, Generation, refuse_other_nodes
 from etcdctl_remote.pki.store import Store
 
-from .stores import NOW
+from .stores import NOW, killed_at
 
 SERVED = Formed(0xABC123, NOW)
 
@@ -148,25 +148,17 @@ def test_two_destroys_later_the_first_can_still_be_undone(store: Store, cluster:
     assert held(store).leaves
 
 
+def _remember(root: Path, token: str, disk: Disk) -> None:
+    Store(root, disk).remember(token, SERVED)
+
+
 def test_remembering_killed_anywhere_is_all_or_nothing(store: Store, cluster: ClusterSpec) -> None:
     """The store loads at every moment, and the next run completes it."""
     for change in itertools.count():
         token = held(store).token
         store.save(held(store).with_new_token())
-        token, steps = held(store).token, itertools.count()
-
-        def die(_: str, steps: itertools.count[int] = steps, change: int = change) -> None:
-            if next(steps) == change:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        child = os.fork()
-        if child == 0:
-            try:
-                Store(store.root, Disk(die)).remember(token, SERVED)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        status = os.waitpid(child, 0)[1]
+        token = held(store).token
+        status = killed_at(change, partial(_remember, store.root, token))
         assert held(store).formed in (None, SERVED)
         store.remember(token, SERVED)
         assert held(store).formed == SERVED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -113,6 +113,25 @@ def test_a_command_signs(commanded: ClusterSpec, tmp_path: Path) -> None:
     assert not {leaf.serial for leaf in before.leaves.values()} & {
         leaf.serial for leaf in after.leaves.values()
     }
+
+
+def test_what_outlives_its_intermediate_is_renewed_once_that_has_ended(
+    cluster: ClusterSpec, peer_ca: openssl.Made, tmp_path: Path
+) -> None:
+    """Nobody takes such a leaf any more, whatever its own dates say; before that a new one would end as soon."""
+    signer = openssl.below(openssl.root(tmp_path, "root"), tmp_path, "signer", days=2)
+    commands = (openssl.command(signer, tmp_path), openssl.command(peer_ca, tmp_path))
+    spec = by(cluster, signer, peer_ca, *commands)
+    store, now = Store.beside(spec), datetime.now(UTC)
+    deploy(spec)
+    assert store.prepare(spec, now + timedelta(days=1)).issued == ()
+    (held,) = {leaf.not_after.date() for leaf in planned(spec).leaves.values()}
+    assert held > (now + timedelta(days=300)).date()
+    lines = store.prepare(spec, now + timedelta(days=3)).issued
+    assert [line.partition(" (")[0] for line in lines] == [
+        f"{kind} certificate for {node}" for node in ("n1", "n2", "n3") for kind in ("server", "client")
+    ]
+    assert all("signer above it expired on" in line for line in lines)
 
 
 def test_a_command_around_openssl_ca(cluster: ClusterSpec, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,14 +15,13 @@ import pytest
 from etcdctl_remote.desired.model import ClusterSpec, PkiSpec
 from etcdctl_remote.errors import Refused, UsageError
 from etcdctl_remote.pki import rotation
-from etcdctl_remote.pki.disk import Disk
 from etcdctl_remote.pki.generation import Generation, State, renewed
 from etcdctl_remote.pki.inspect import signed_by
 from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.pki.rotation import Which
 from etcdctl_remote.pki.store import Store
 
-from .stores import NODES, NOW
+from .stores import NODES, NOW, killed_at
 
 SAME = PkiSpec(peer_ca="same")
 
@@ -283,20 +281,7 @@ def test_a_state_before_that_somebody_overtook_is_not_saved(cluster: ClusterSpec
 
 def _save_dying(store: Store, generation: Generation, change: int) -> int:
     """Save in a process of its own that kills itself ahead of its `change`-th change; its wait status."""
-    count = itertools.count()
-
-    def die(_: str) -> None:
-        if next(count) == change:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    child = os.fork()
-    if child == 0:
-        try:
-            Store(store.root, Disk(die)).save(generation)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitpid(child, 0)[1]
+    return killed_at(change, lambda disk: Store(store.root, disk).save(generation))
 
 
 @pytest.mark.parametrize("begun", [0, 1, 2])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pyrage
@@ -18,11 +18,12 @@ from etcdctl_remote.errors import UsageError
 from etcdctl_remote.operations.certs_init import Imports, certs_init
 from etcdctl_remote.pki.disk import Disk
 from etcdctl_remote.pki.generation import Due
-from etcdctl_remote.pki.keyring import Keyring, Passphrase
+from etcdctl_remote.pki.keyring import Keyring, Passphrase, by_passphrase, decrypt, encrypt
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.secret import Secret
 
-from .stores import NOW, contents
+from . import age as age_file
+from .stores import NOW, contents, killed_at
 
 
 @dataclass
@@ -155,6 +156,15 @@ def test_a_passphrase_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
         Passphrase(f"fd:{reader}").get("of x")
 
 
+def test_a_passphrase_costs_real_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So much that guessing is slow, whatever the machine; with the right one it opens."""
+    monkeypatch.setattr(pyrage.passphrase, "encrypt", age_file.REAL)
+    sealed = encrypt(Secret(b"a key"), Secret(b"correct horse"))
+    assert by_passphrase(sealed)
+    assert int(sealed.splitlines()[1].split()[-1]) >= 15
+    assert decrypt(sealed, "x", Secret(b"correct horse")) == Secret(b"a key")
+
+
 def test_an_age_identity_opens_and_another_does_not(
     cluster: ClusterSpec, age: CaKeySpec, tmp_path: Path
 ) -> None:
@@ -228,20 +238,7 @@ def test_sealing_killed_anywhere_loses_no_key(cluster: ClusterSpec, age: CaKeySp
         cluster = replace(cluster, name=f"killed-{change}")
         sealed = replace(sealed, name=cluster.name)
         save(opened(cluster), cluster)
-        count = itertools.count()
-
-        def die(_: str, count: itertools.count[int] = count, change: int = change) -> None:
-            if next(count) == change:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        child = os.fork()
-        if child == 0:
-            try:
-                reinit(sealed, disk=Disk(die))
-                os._exit(0)
-            finally:
-                os._exit(1)
-        status = os.waitpid(child, 0)[1]
+        status = killed_at(change, partial(reinit, sealed, None))
         save(opened(sealed), sealed, ALL)
         reinit(sealed)
         root = Store.beside(sealed).root

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from etcdctl_remote.pki.disk import Disk
 from etcdctl_remote.pki.issued import entry_files, issued
 from etcdctl_remote.pki.store import Store
 
-from .stores import NOW
+from .stores import NOW, killed_at
 
 NODES = tuple(NodeSpec(f"n{i}", f"n{i}", address=f"10.0.0.{i}") for i in (1, 2))
 
@@ -34,20 +33,7 @@ def cluster(tmp_path: Path) -> ClusterSpec:
 def _save_dying(store: Store, cluster: ClusterSpec, change: int) -> int:
     """Save in a process of its own that kills itself ahead of its `change`-th change; its wait status."""
     generation = store.prepare(cluster, NOW)
-    count = itertools.count()
-
-    def die(_: str) -> None:
-        if next(count) == change:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    child = os.fork()
-    if child == 0:
-        try:
-            Store(store.root, Disk(die)).save(generation)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitpid(child, 0)[1]
+    return killed_at(change, lambda disk: Store(store.root, disk).save(generation))
 
 
 def test_a_first_save_killed_anywhere_is_finished_by_the_next_run(cluster: ClusterSpec) -> None:
@@ -164,20 +150,7 @@ def test_while_one_writes_the_other_is_told(cluster: ClusterSpec) -> None:
 
 def _enrol_dying(store: Store, files: Mapping[str, bytes], change: int) -> int:
     """Enter a certificate in a process of its own that kills itself; its wait status."""
-    count = itertools.count()
-
-    def die(_: str) -> None:
-        if next(count) == change:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    child = os.fork()
-    if child == 0:
-        try:
-            Store(store.root, Disk(die)).enrol(files)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitpid(child, 0)[1]
+    return killed_at(change, lambda disk: Store(store.root, disk).enrol(files))
 
 
 def test_an_entry_in_the_register_is_whole_or_not_there(cluster: ClusterSpec) -> None:

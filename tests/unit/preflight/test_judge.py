@@ -11,6 +11,7 @@ import pytest
 
 from etcdctl_remote.desired.model import ClusterSpec, PathsSpec, PortsSpec
 from etcdctl_remote.observed.findings import Finding, Result
+from etcdctl_remote.observed.state import Data
 from etcdctl_remote.preflight import judge
 from etcdctl_remote.preflight.case import size
 from etcdctl_remote.preflight.facts import Facts, Limits, Occupied, Place, Process
@@ -158,16 +159,16 @@ CASES: list[tuple[str, Change, Result, str]] = [
         Result.WARN,
         "deploy makes it one",
     ),
-    ("data", lambda f: replace(f, data="other"), Result.FAIL, "not etcd's"),
-    ("data", lambda f: replace(f, data="member"), Result.FAIL, "not ours"),
-    ("data", lambda f: replace(f, data="member", marker="prod"), Result.FAIL, "of the cluster prod"),
-    ("data", lambda f: replace(f, data="member", token="0123456789abcdef" * 2), Result.PASS, "member’s"),
-    ("data", lambda f: replace(f, data="empty", marker="pre"), Result.FAIL, "mount its disk"),
-    ("data", lambda f: replace(f, data="empty"), Result.PASS, "is empty"),
+    ("data", lambda f: replace(f, data=Data.OTHER), Result.FAIL, "not etcd's"),
+    ("data", lambda f: replace(f, data=Data.MEMBER), Result.FAIL, "not ours"),
+    ("data", lambda f: replace(f, data=Data.MEMBER, marker="prod"), Result.FAIL, "of the cluster prod"),
+    ("data", lambda f: replace(f, data=Data.MEMBER, token="0123456789abcdef" * 2), Result.PASS, "member’s"),
+    ("data", lambda f: replace(f, data=Data.EMPTY, marker="pre"), Result.FAIL, "mount its disk"),
+    ("data", lambda f: replace(f, data=Data.EMPTY), Result.PASS, "is empty"),
     (
         "data",
         lambda f: replace(
-            f, data="member", marker="pre", user_exists=True, strange=("/var/lib/etcd/member/wal",)
+            f, data=Data.MEMBER, marker="pre", user_exists=True, strange=("/var/lib/etcd/member/wal",)
         ),
         Result.FAIL,
         "chown -R etcd: /var/lib/etcd",
@@ -260,7 +261,7 @@ def test_less_than_the_quota_is_a_warning() -> None:
 def test_the_wal_directory_is_judged_like_the_data() -> None:
     """Foreign files in `paths.wal` are as bad as in `paths.data`."""
     wish = replace(cluster(), paths=PathsSpec(wal="/wal"))
-    found = findings(replace(fresh(), wal="other"), wish)["data"]
+    found = findings(replace(fresh(), wal=Data.OTHER), wish)["data"]
     assert [(f.result, f.message.split()[0]) for f in found] == [
         (Result.PASS, "/var/lib/etcd"),
         (Result.FAIL, "/wal"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from etcdctl_remote.desired import service
 from etcdctl_remote.desired.model import ClusterSpec, NodeSpec, SshSpec, Version
+from etcdctl_remote.observed.state import Data
 from etcdctl_remote.pki.generation import Generation
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.preflight import facts
@@ -51,7 +52,7 @@ def fresh(node: str = "n1") -> Facts:
         unit={"MainPID": "0", "ActiveState": "inactive", "FragmentPath": ""},
         token=None,
         marker=None,
-        data="absent",
+        data=Data.ABSENT,
         listening=(),
         owners={},
         addresses=(("lo", "127.0.0.1/8"), ("eth0", f"10.226.82.1{node[1:]}/24")),

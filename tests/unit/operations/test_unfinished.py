@@ -1,0 +1,89 @@
+"""First starts that were cut off: what a deploy plans for them, and what it waits for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from etcdctl_remote.observed.state import ClusterState, Data, UnitState
+from etcdctl_remote.operations.converge import data_stayed, plan
+from etcdctl_remote.operations.wish import Wish
+from etcdctl_remote.plan.step import Plan
+from etcdctl_remote.plan.steps import SetAside, StartEtcd, StopEtcd
+from tests.unit.operations.test_deploy import first_stage_done, wish
+
+LOOPING = UnitState(active="activating", sub="auto-restart", enabled="enabled")
+NAMES = ("n1", "n2", "n3")
+
+
+def left(want: Wish, data: Data, unit: UnitState | None = None, on: str = "n1") -> ClusterState:
+    """Installed hosts, one of them with what its first start left."""
+    now = first_stage_done(want)[0].observe()
+    host = replace(now.hosts[on], data=data)
+    return replace(now, hosts={**now.hosts, on: replace(host, unit=unit) if unit else host})
+
+
+def steps(todo: Plan, kind: type) -> list[str]:
+    return [step.host for stage in todo.stages for step in stage.steps if isinstance(step, kind)]
+
+
+@pytest.mark.parametrize(
+    ("data", "unit", "stopped", "aside"),
+    [
+        (Data.BEGUN, None, [], []),
+        (Data.STUCK, None, [], ["n1"]),
+        (Data.EMPTY, LOOPING, ["n1"], ["n1"]),
+        (Data.BEGUN, LOOPING, ["n1"], ["n1"]),
+        (Data.STUCK, replace(LOOPING, pid=7), ["n1"], ["n1"]),
+        (Data.MEMBER, LOOPING, [], []),
+    ],
+)
+def test_what_etcd_does_not_come_up_from_is_set_aside(
+    tmp_path: Path, data: Data, unit: UnitState | None, stopped: list[str], aside: list[str]
+) -> None:
+    """Stopped first where systemd tries again and again; then all three start together."""
+    want = wish(tmp_path)
+    todo = plan(want, left(want, data, unit))
+    assert (steps(todo, StopEtcd), steps(todo, SetAside)) == (stopped, aside)
+    assert steps(todo, StartEtcd) == list(NAMES)
+    titles = [stage.title for stage in todo.stages]
+    assert titles.index("Start all members together") == len(titles) - 2
+
+
+def test_nothing_is_set_aside_under_a_process(tmp_path: Path) -> None:
+    """The stop has to have worked, and nobody may have been elected meanwhile."""
+    want = wish(tmp_path)
+    running = left(want, Data.STUCK, replace(LOOPING, pid=7))
+    stop, aside = plan(want, running).stages[:2]
+    assert stop.gate
+    assert aside.gate
+    assert "n1: etcd runs" in (aside.gate(running) or "")
+    assert aside.gate(left(want, Data.STUCK)) is None
+    assert stop.gate(running) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "unit", "after", "fine"),
+    [
+        (Data.STUCK, None, Data.EMPTY, True),
+        (Data.BEGUN, None, Data.BEGUN, True),
+        (Data.STUCK, None, Data.STUCK, False),
+        (Data.BEGUN, None, Data.MEMBER, False),
+        (Data.BEGUN, LOOPING, Data.MEMBER, True),
+        (Data.EMPTY, LOOPING, Data.MEMBER, True),
+        (Data.EMPTY, LOOPING, Data.STUCK, False),
+        (Data.EMPTY, None, Data.TORN, False),
+        (Data.EMPTY, LOOPING, Data.OTHER, False),
+        (Data.MEMBER, None, Data.EMPTY, False),
+    ],
+)
+def test_a_start_waits_for_nothing_strange(
+    tmp_path: Path, before: Data, unit: UnitState | None, after: Data, fine: bool
+) -> None:
+    """What its own etcd did until it was stopped is expected; what etcd does not come up from is not."""
+    want = wish(tmp_path)
+    gate = data_stayed(want, left(want, before, unit), NAMES)
+    reason = gate(left(want, after))
+    assert (reason is None) is fine, reason
