@@ -6,7 +6,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 NODES := tests/cluster/test_kill_*.py tests/cluster tests/lab
 
-.PHONY: help demo test lint unit contract cluster bench lock clean
+.PHONY: help demo test lint unit contract cluster matrix bench lock clean
 help:
 	@echo "make demo      three local nodes with an etcd cluster, to play with"
 	@echo "make test      lint and all tests, real nodes included"
@@ -14,6 +14,7 @@ help:
 	@echo "make unit      the tests that need neither sshd nor containers"
 	@echo "make contract  the tests against a real sshd on loopback"
 	@echo "make cluster   the tests on real nodes"
+	@echo "make matrix    certificates on real nodes: each etcd on each Debian, killed after each step"
 	@echo "make bench     how fast, as ratios to plain ssh, on lab nodes"
 	@echo "make lock      write requirements.lock anew"
 	@echo "make clean     remove the demo, the environment and all caches of this checkout"
@@ -46,6 +47,10 @@ contract:
 cluster:
 	@scripts/setup test
 	$(PYTEST) $(NODES)
+
+matrix:
+	@scripts/setup test
+	$(PYTEST) --dist=worksteal --whole tests/cluster
 
 bench:
 	@scripts/setup test

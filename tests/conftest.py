@@ -9,7 +9,7 @@ import re
 import signal
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict, Unpack
 
@@ -19,10 +19,13 @@ from etcdctl_remote.errors import Failed
 from etcdctl_remote.lab import access, faults, releases
 from etcdctl_remote.lab import nodes as labs
 from tests.cluster import secrets
+from tests.cluster.pairs import SLICE, WHOLE
 
 NEWEST = releases.FOR_TESTS[0]
 COVERED = "etcd"
 """The name under which a test's report carries the etcd versions it used."""
+TOLD = "told"
+"""The name under which it carries a line for whoever reads the run."""
 
 Release = Callable[[str], Path]
 Pool = Callable[[labs.Shape, int], labs.Lab]
@@ -31,6 +34,25 @@ Pool = Callable[[labs.Shape, int], labs.Lab]
 def pytest_configure() -> None:
     """Let Ctrl-C reach the programs that tests start: whatever a background job starts would ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the whole product of releases, for tests that take a pair of them, and leave out all others."""
+    parser.addoption("--whole", action="store_true", help="only tests of pairs: each etcd on each Debian")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test its pairs."""
+    if "pair" in metafunc.fixturenames:
+        metafunc.parametrize("pair", WHOLE if metafunc.config.getoption("whole") else SLICE, ids=str)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep nothing but tests of pairs in a run of the whole product."""
+    if config.getoption("whole"):
+        kept = {item for item in items if "pair" in getattr(item, "fixturenames", ())}
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = [item for item in items if item in kept]
 
 
 class Special(TypedDict, total=False):
@@ -167,20 +189,27 @@ def lab3(lab_factory: LabFactory) -> labs.Lab:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which etcd versions the run really used, and why others were not."""
+    """Say what tests told, which etcd versions the run really used, and why others were not."""
     used: Counter[str] = Counter()
-    for report in terminalreporter.getreports("passed"):
+    told: list[str] = []
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
         if report.when == "call":
-            used.update({str(value) for name, value in report.user_properties if name == COVERED})
+            named = [(name, str(value)) for name, value in report.user_properties]
+            used.update({value for name, value in named if name == COVERED and report.passed})
+            told += [f"{report.nodeid.rpartition('/')[2]} {value}" for name, value in named if name == TOLD]
     missing = {
         found[1]: found[2]
         for report in terminalreporter.getreports("skipped")
         if (found := re.search(r"no source here gives etcd (\S+) (.*)", str(report.longrepr)))
     }
-    if not used and not missing:
-        return
-    terminalreporter.section("etcd versions covered")
-    for version, tests in sorted(used.items()):
-        terminalreporter.line(f"etcd {version}: {tests} tests passed")
-    for version, why in sorted(missing.items()):
-        terminalreporter.line(f"etcd {version}: not covered {why}")
+    _section(terminalreporter, "what tests tell", sorted(told))
+    covered = [f"etcd {version}: {tests} tests passed" for version, tests in sorted(used.items())]
+    uncovered = [f"etcd {version}: not covered {why}" for version, why in sorted(missing.items())]
+    _section(terminalreporter, "etcd versions covered", [*covered, *uncovered])
+
+
+def _section(terminalreporter: pytest.TerminalReporter, title: str, lines: Sequence[str]) -> None:
+    if lines:
+        terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.line(line)

@@ -2,9 +2,9 @@
 
 `python -m etcdctl_remote.lab.writer FOLDER fresh|kept URL…` writes until FOLDER/stop appears, then puts
 what it has seen into FOLDER/MODE.json. `fresh` makes a new TLS connection for every write, `kept` keeps one
-to each member. Each request has 200 ms. With FOLDER/retry there, one that fails is tried at the next member
+to each member. Each wait in a request has 200 ms. With FOLDER/retry there, one that fails is tried at the next member
 for up to three seconds, as client libraries do; it is counted. Certificates are read from
-FOLDER/{ca.crt,client.crt,client.key} whenever a connection is made.
+FOLDER/{ca.crt,client.pem} whenever a connection is made. When the first write is through, a line says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from .model import Lab
 
 TIMEOUT = 0.2
-"""Seconds for one request, its handshake included."""
+"""Seconds for each wait in a request: to connect, to shake hands, for the answer."""
 PATIENCE = 3.0
 """Seconds until a write that is tried again counts as failed."""
 PAUSE = 0.02
@@ -65,6 +65,8 @@ class Client:
         while not (self.folder / "stop").exists():
             number += 1
             self.write(number, turn)
+            if number == 1:
+                print("writing", flush=True)
             time.sleep(PAUSE)
         result = {"acked": self.seen.acked, "failed": self.seen.failed, "retried": self.seen.retried}
         result |= {"connections": self.seen.connections}
@@ -97,6 +99,7 @@ class Client:
             connection.close()
             raise
         if self.mode == "kept":
+            connection.auto_open = 0
             self.kept[url] = connection
         else:
             connection.close()
@@ -105,7 +108,7 @@ class Client:
 
     def connect(self, url: str) -> http.client.HTTPSConnection:
         context = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
-        context.load_cert_chain(self.folder / "client.crt", self.folder / "client.key")
+        context.load_cert_chain(self.folder / "client.pem")
         at = urlsplit(url)
         self.seen.connections += 1
         return http.client.HTTPSConnection(at.hostname or "", at.port, timeout=TIMEOUT, context=context)
@@ -116,22 +119,31 @@ def encoded(text: str) -> str:
 
 
 def equip(lab: Lab, folder: Path, node: str = "n1") -> None:
-    """Give the clients what the laptop holds now: the bundle, and a node's client certificate."""
-    store = lab.inventory.parent / "certs" / lab.name / "current"
+    """Give the clients what the laptop holds now: the bundle, and a node's client certificate with its key."""
+    trust(lab, folder)
+    own = (_store(lab) / node / f"etcdctl.{end}" for end in ("crt", "key"))
+    _replace(folder / "client.pem", b"".join(path.read_bytes() for path in own))
+
+
+def trust(lab: Lab, folder: Path) -> None:
+    """Give the clients the bundle that the laptop holds now, and no certificate."""
     folder.mkdir(exist_ok=True)
-    for name, path in (
-        ("ca.crt", store / "ca.crt"),
-        ("client.crt", store / node / "etcdctl.crt"),
-        ("client.key", store / node / "etcdctl.key"),
-    ):
-        partial = folder / f".{name}"
-        partial.write_bytes(path.read_bytes())
-        partial.replace(folder / name)
+    _replace(folder / "ca.crt", (_store(lab) / "ca.crt").read_bytes())
+
+
+def _store(lab: Lab) -> Path:
+    return lab.inventory.parent / "certs" / lab.name / "current"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 @contextmanager
 def writing(lab: Lab, folder: Path, *, retry: bool = False) -> Iterator[dict[str, Seen]]:
-    """Have both clients write while the block runs; what they saw is complete once it has ended.
+    """Have both clients write from before the block to its end; then what they saw is complete.
 
     `folder` has the certificates they use; see `equip`.
     """
@@ -141,14 +153,17 @@ def writing(lab: Lab, folder: Path, *, retry: bool = False) -> Iterator[dict[str
     if retry:
         (folder / "retry").touch()
     run = ("nice", "-n", "-15", sys.executable, "-m", __name__, str(folder))
-    running = {mode: subprocess.Popen([*run, mode, *urls]) for mode in MODES}  # noqa: S603 (our own program)
+    running = [subprocess.Popen([*run, mode, *urls], stdout=subprocess.PIPE) for mode in MODES]  # noqa: S603 (our own program)
     found: dict[str, Seen] = {}
     try:
+        for process in running:
+            if process.stdout is not None:
+                process.stdout.readline()
         yield found
     finally:
         (folder / "stop").touch()
-        for process in running.values():
-            process.wait(30)
+        for process in running:
+            process.communicate(timeout=30)
     for mode in MODES:
         told: dict[str, Any] = json.loads((folder / f"{mode}.json").read_text(encoding="utf-8"))
         found[mode] = Seen(**told)

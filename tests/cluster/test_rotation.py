@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from etcdctl_remote.lab.model import Lab
+from etcdctl_remote.lab.writer import Seen
+from tests.conftest import TOLD
 
 from . import clients, drive
 from .drive import Factory
+from .pairs import Pair
 
 pytestmark = pytest.mark.cluster
 
@@ -18,15 +22,15 @@ MEMORY = {"/var/lib/etcd": 400}
 """What is measured is TLS: data in memory does not wait for a disk that other tests keep busy."""
 SHARE = 20480
 """Of the CPU, twenty times what any other container gets: 200 ms are for etcd, not for its neighbours."""
-RELEASES = (("3.5.33", "debian12"), ("3.6.14", "debian13"), ("3.7.1", "debian12"))
+Tell = Callable[[str, object], None]
+"""The fixture `record_property`."""
 
 
-def deployed(lab_factory: Factory, version: str, os: str, folder: Path) -> Lab:
-    lab = lab_factory(3, version=version, os=os, disks=MEMORY)
+def deployed(lab_factory: Factory, pair: Pair) -> Lab:
+    lab = lab_factory(3, version=pair.version, os=pair.os, disks=MEMORY)
     for node in lab.nodes:
         node.handle().update(cpu_shares=SHARE)
     drive.deploy(lab)
-    clients.equip(lab, folder)
     return lab
 
 
@@ -39,16 +43,18 @@ def wire(lab: Lab) -> dict[str, int]:
     }
 
 
-@pytest.mark.parametrize(("version", "os"), RELEASES)
-def test_applications_write_on(lab_factory: Factory, tmp_path: Path, version: str, os: str) -> None:
+def test_applications_write_on(
+    lab_factory: Factory, tmp_path: Path, record_property: Tell, pair: Pair
+) -> None:
     """New leaves cost nobody a thing; a new CA costs whoever holds the bundle no request."""
-    lab = deployed(lab_factory, version, os, tmp_path / "leaves")
-    new_leaves(lab, tmp_path / "leaves")
-    new_ca(lab, tmp_path / "ca", tmp_path / "old")
+    lab = deployed(lab_factory, pair)
+    record_property(TOLD, f"leaves: {new_leaves(lab, tmp_path / 'leaves')}")
+    record_property(TOLD, f"CA: {new_ca(lab, tmp_path / 'ca', tmp_path / 'old')}")
 
 
-def new_leaves(lab: Lab, folder: Path) -> None:
+def new_leaves(lab: Lab, folder: Path) -> str:
     """No request fails, none is repeated, no process ends, and every port shows a new certificate."""
+    clients.equip(lab, folder)
     before = drive.pids(lab), drive.certificates(lab), wire(lab)
     with clients.writing(lab, folder) as found:
         drive.must(lab, "rotate-certs", "--force", "-y")
@@ -56,17 +62,22 @@ def new_leaves(lab: Lab, folder: Path) -> None:
     assert after[0] == before[0], "no process was restarted"
     assert not set(after[1].values()) & set(before[1].values()), "every leaf on every disk is new"
     assert not set(after[2].values()) & set(before[2].values()), "every port shows a new one"
+    unnoticed(lab, found)
+    drive.settle_nothing(lab)
+    return clients.told(found)
+
+
+def unnoticed(lab: Lab, found: Mapping[str, Seen]) -> None:
+    """Every request was answered the first time, over the connections of the first one."""
     for mode, seen in found.items():
-        assert seen.failed == [], mode
-        assert seen.retried == [], mode
+        assert (seen.failed, seen.retried) == ([], []), mode
         assert len(seen.acked) > 30, mode
     assert found["fresh"].connections == len(found["fresh"].acked)
     assert found["kept"].connections == len(lab.nodes)
     assert clients.lost(lab, found) == []
-    drive.settle_nothing(lab)
 
 
-def new_ca(lab: Lab, folder: Path, old: Path) -> None:
+def new_ca(lab: Lab, folder: Path, old: Path) -> str:
     """Two restarts each; who holds the bundle never fails; the old CA's client is refused at the very end."""
     clients.equip(lab, folder)
     clients.equip(lab, old)
@@ -74,24 +85,34 @@ def new_ca(lab: Lab, folder: Path, old: Path) -> None:
     with clients.writing(lab, folder, retry=True) as found:
         drive.must(lab, "rotate-certs", "--ca", "--pause-before-leaves", "-y")
         for each in (folder, old):
-            (each / "ca.crt").write_bytes(_store(lab, "ca.crt"))
+            clients.trust(lab, each)
         drive.must(lab, "rotate-certs", "--ca", "--pause-before-drop", "-y")
-        assert all(accepted(lab, old).values()), "the old CA's client is welcome until the last state"
+        assert all(clients.accepted(lab, old).values()), "the old CA's client is welcome until the last state"
         clients.equip(lab, folder)
         move_leader(lab)
         drive.must(lab, "rotate-certs", "--ca", "-y")
-    assert not any(accepted(lab, old).values()), "after it nobody takes it"
-    assert all(accepted(lab, folder).values())
-    done = {name: count - starts[name] for name, count in drive.started(lab).items()}
-    assert done == dict.fromkeys(starts, 2), "two restarts in all"
+    survived(lab, found, starts)
+    changed_sides(lab, folder, old)
+    return clients.told(found)
+
+
+def survived(lab: Lab, found: Mapping[str, Seen], starts: Mapping[str, int]) -> None:
+    """No request failed for good, nothing is lost, and each member has restarted twice."""
     for mode, seen in found.items():
         assert seen.failed == [], mode
         assert len(seen.acked) > 100, mode
-        print(
-            f"{mode}: {len(seen.acked)} writes, {len(seen.retried)} tried again, gap {seen.longest_gap:.2f} s"
-        )
+    done = {name: count - starts[name] for name, count in drive.started(lab).items()}
+    assert done == dict.fromkeys(starts, 2), "two restarts in all"
     assert clients.lost(lab, found) == []
     drive.settle_nothing(lab)
+
+
+def changed_sides(lab: Lab, folder: Path, old: Path) -> None:
+    """Members take the new CA's client, and the old one's no more."""
+    for each in (folder, old):
+        clients.trust(lab, each)
+    assert all(clients.accepted(lab, folder).values())
+    assert not any(clients.accepted(lab, old).values())
 
 
 def move_leader(lab: Lab) -> None:
@@ -99,24 +120,6 @@ def move_leader(lab: Lab) -> None:
     seen = drive.document(lab, "status")
     other = next(member["id"] for member in seen["members"] if member["node"] != seen["leader"])
     drive.must(lab, "etcdctl", "-c", f"move-leader {other}", "--node", seen["leader"])
-
-
-def accepted(lab: Lab, folder: Path) -> dict[str, bool]:
-    """Tell which members take the client in a folder."""
-    found = {}
-    for node in lab.nodes:
-        client = clients.Client(folder, "fresh", [])
-        try:
-            client.put(f"https://{node.address}:2379", "probe", "1")
-        except OSError:
-            found[node.name] = False
-        else:
-            found[node.name] = True
-    return found
-
-
-def _store(lab: Lab, name: str) -> bytes:
-    return (lab.inventory.parent / "certs" / lab.name / "current" / name).read_bytes()
 
 
 def test_new_names_renew_the_leaves_concerned_and_no_other(lab3: Lab) -> None:
