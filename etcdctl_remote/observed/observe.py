@@ -52,7 +52,7 @@ call() {
   printf '\n@@%s\n%s\n%s\n' "$name" "$?" "$out"
 }
 unit=$(systemctl show etcd.service -p ActiveState -p SubState -p MainPID -p UnitFileState \
-  -p FragmentPath -p DropInPaths -p NeedDaemonReload -p Result)
+  -p FragmentPath -p DropInPaths -p NeedDaemonReload -p Result -p Job)
 pid=${unit##*MainPID=}; pid=${pid%%[!0-9]*}
 told=$(cat /etc/systemd/system/etcd.service 2>/dev/null)
 case $told in *--data-dir=*) wal= ;; esac
@@ -242,6 +242,7 @@ def _unit(said: Mapping[str, list[str]]) -> UnitState:
         needs_reload=show.get("NeedDaemonReload") == "yes",
         result=show.get("Result", ""),
         pid=_number(show.get("MainPID", "")),
+        job=_number(show.get("Job", "")),
         program=process[0] if process else None,
         digest=process[1] if len(process) > 1 else None,
         flags=None if said.get("commanded") else _flags(said.get("flags", [])),

@@ -43,6 +43,8 @@ class UnitState:
     needs_reload: bool = False
     result: str = ""
     pid: int = 0
+    job: int = 0
+    """What systemd has queued for the unit or is at; 0 for nothing."""
     digest: str | None = None
     """The digest in the *running process's* environment: what etcd really started with."""
     program: str | None = None
@@ -54,6 +56,11 @@ class UnitState:
     def running(self) -> bool:
         """Whether an etcd process exists (ready or still starting)."""
         return self.pid > 0
+
+    @property
+    def ending(self) -> bool:
+        """Whether the process that runs is about to end, or is at it: what it runs with says nothing of what comes."""
+        return self.running and (self.active == "deactivating" or (self.active == "active" and self.job > 0))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Look again while what is seen changes by itself: an election, a start, a first log.
+"""Look again while what is seen changes by itself: an election, a start, a restart, a first log.
 
 A start or restart that a former run left behind, or a host that just booted, is neither a lost
 quorum nor foreign data, nor a member that hangs.
@@ -30,8 +30,8 @@ def settled(look: Callable[[], ClusterState], nodes: int) -> ClusterState:
 
 
 def _moves(now: ClusterState, nodes: int) -> bool:
-    """Whether a leader, a log or an answer may come any moment; whoever lacks the means gives none."""
-    if any(map(_begins, now.hosts.values())):
+    """Whether a leader, a log, an answer or another process may come any moment; whoever lacks the means gives none."""
+    if any(_begins(host) or host.unit.ending for host in now.hosts.values()):
         return True
     running = sum(host.unit.running and not host.missing for host in now.hosts.values())
     waited = [name for name in silent(now) if not now.hosts[name].missing]

@@ -60,7 +60,7 @@ def test_a_deployed_member() -> None:
     """Everything that decides, from one answer."""
     found = seen("deployed")
     assert found.unit == UnitState(
-        "active", "running", "enabled", UNIT_PATH, False, "success", 445, DIGEST, "/opt/etcd/v3.6.14/etcd"
+        "active", "running", "enabled", UNIT_PATH, False, "success", 445, 0, DIGEST, "/opt/etcd/v3.6.14/etcd"
     )
     assert (found.arch, found.user_exists, found.releases) == ("amd64", True, frozenset({"3.6.14"}))
     assert (found.data, found.wal, found.dropins_hash) == (Data.MEMBER, Data.ABSENT, "")
