@@ -1,8 +1,8 @@
 """The cut points of a deploy, how a laptop dies at one, and what the journal has of a run.
 
-Right after every step of every host is a cut point. On the first host, so are half-way through each
-step, which does the same everywhere, and before the first step of a stage: inside one, "before" is the
-same as "after the one before".
+Right after every step is a cut point, on every host in turn: the first step on the first host, the second on
+the second. So are, on the first host, half-way through each step, and before the first step of a stage:
+inside one, "before" is the same as "after the one before".
 """
 
 from __future__ import annotations
@@ -85,10 +85,11 @@ def restarts_in(stages: list[dict[str, Any]]) -> list[str]:
 
 
 def points(lab: Lab) -> list[Cut]:
-    """Name every cut point of the newest run: after each step of each host, before and in each of the first one's."""
-    entries, first = last_run(lab), lab.nodes[0].name
-    early = [cut for when in _EARLY for cut in cuts(entries, when) if cut.host == first]
-    return [*early, *cuts(entries, "after")]
+    """Name every cut point of the newest run: after each step, hosts in turn, before and in each of the first one's."""
+    entries, hosts = last_run(lab), [node.name for node in lab.nodes]
+    early = [cut for when in _EARLY for cut in cuts(entries, when) if cut.host == hosts[0]]
+    late = [cut for cut in cuts(entries, "after") if cut.host == hosts[cut.number % len(hosts)]]
+    return [*early, *late]
 
 
 def at_each(points: Sequence[Cut], check: Callable[[Cut], None]) -> None:

@@ -11,7 +11,7 @@ from etcdctl_remote.lab.hosts import execute
 from etcdctl_remote.lab.model import Lab
 
 from . import drive
-from .killing import Cut, at_each, converges, killed_at, points
+from .killing import Cut, at_each, converges, cuts, killed_at, last_run
 from .traffic import traffic
 
 pytestmark = pytest.mark.cluster
@@ -30,8 +30,8 @@ def test_a_rolling_change_killed_at_any_step(lab3: Lab) -> None:
     drive.deploy(lab3)
     drive.edit(lab3, settings="{heartbeat-interval: 101}")
     drive.deploy(lab3)
-    first = [cut for cut in points(lab3) if cut.host == lab3.nodes[0].name]
-    everything = [cut for cut in first if cut.when != "before"]
+    found = [*cuts(last_run(lab3), "during"), *cuts(last_run(lab3), "after")]
+    everything = [cut for cut in found if cut.host == lab3.nodes[0].name]
     assert len(everything) == 3 + 3, "three steps"
 
     def check(cut: Cut) -> None:
