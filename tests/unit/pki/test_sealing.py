@@ -19,6 +19,7 @@ from etcdctl_remote.operations.certs_init import Imports, certs_init
 from etcdctl_remote.pki.disk import Disk
 from etcdctl_remote.pki.generation import Due
 from etcdctl_remote.pki.keyring import Keyring, Passphrase, by_passphrase, decrypt, encrypt
+from etcdctl_remote.pki.resealing import kept_otherwise
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.secret import Secret
 
@@ -302,3 +303,21 @@ def test_sealing_killed_anywhere_loses_no_key(cluster: ClusterSpec, age: CaKeySp
             break
     assert os.waitstatus_to_exitcode(status) == 0
     assert change > 8
+
+
+def test_keys_that_lie_otherwise_are_told(cluster: ClusterSpec) -> None:
+    """The inventory was edited, and `certs.init` not run since; where all is as it says, nothing is told."""
+    plain = kept(cluster, CaKeySpec(), peer_ca="same")
+    sealed = kept(cluster, CaKeySpec("passphrase"), peer_ca="same")
+    assert kept_otherwise(Store.beside(sealed)) == ()
+    save(opened(plain, Person()), plain)
+    assert kept_otherwise(Store.beside(plain)) == ()
+    assert kept_otherwise(Store.beside(sealed)) == (
+        "the key of ca/0001/ca.crt lies in the clear, though the inventory says `pki.ca_key.protect: passphrase`: "
+        "`certs.init` seals it so",
+    )
+    certs_init(sealed, opened(sealed, Person()), Imports(), dry_run=False)
+    assert kept_otherwise(Store.beside(sealed)) == ()
+    (found,) = kept_otherwise(Store.beside(plain))
+    assert "lies sealed by a passphrase" in found
+    assert "`pki.ca_key.protect: none`: `certs.init` opens it for good" in found
