@@ -3,8 +3,9 @@
 etcd makes its database first and its log second; entries and votes come into the log later still. So
 whoever was cut off in a first start leaves a database with empty buckets, or a log with nothing behind
 its head: nothing was acknowledged there, and no vote given. Seen with 3.4.23, 3.5.33, 3.6.14 and 3.7.1,
-from each instant: with no log etcd comes up again; with a bare head it waits for ever for a leader
-(it takes its own membership from the log), and from a database without its four first pages it ends.
+from each instant: with no log etcd comes up again; with a bare head it waits for a leader, which comes
+only if a quorum of others knows it (it takes its own membership from the log), and from a database
+without its four first pages it ends, at each start anew.
 """
 
 from __future__ import annotations
