@@ -12,7 +12,6 @@ from dataclasses import replace
 from ..desired.model import ClusterSpec
 from ..observed.lost import data_paths
 from ..observed.state import ClusterState, Data, HostState
-from ..plan import gates
 from ..plan.step import Gate, Stage
 from ..plan.steps import SetAside, StopEtcd
 from .ownership import token_of
@@ -56,8 +55,27 @@ def clearing(
     )
     return (
         Stage("Stop first starts that do not get on", tuple(map(StopEtcd, stopping)), gate=may_stop),
-        Stage("Set unfinished first starts aside", aside, gate=gates.nobody_runs(names)),
+        Stage("Set unfinished first starts aside", aside, gate=_all_idle(names)),
     )
+
+
+def _all_idle(nodes: Collection[str]) -> Gate:
+    """systemd neither runs etcd on any of `nodes` nor is about to."""
+
+    def gate(later: ClusterState) -> str | None:
+        seen = [(name, later.hosts.get(name)) for name in sorted(nodes)]
+        up = [
+            f"{name}: {_at_work(host) if host else later.unreachable.get(name, 'not observed')}"
+            for name, host in seen
+            if host is None or not idle(host)
+        ]
+        return "; ".join(up) or None
+
+    return gate
+
+
+def _at_work(host: HostState) -> str:
+    return "etcd runs" if host.unit.running else f"etcd is {host.unit.active} ({host.unit.sub})"
 
 
 def still_unformed(later: ClusterState) -> str | None:

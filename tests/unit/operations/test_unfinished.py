@@ -117,6 +117,9 @@ def test_nothing_is_set_aside_under_a_process(tmp_path: Path) -> None:
     assert stop.gate
     assert aside.gate
     assert "n1: etcd runs" in (aside.gate(running) or "")
+    assert aside.gate(left(want, Data.STUCK, LOOPING)) == "n1: etcd is activating (auto-restart)"
+    assert aside.gate(replace(running, hosts={}, unreachable={"n1": "no route"})) == "n1: no route"
+    assert aside.gate(replace(running, hosts={})) == "n1: not observed"
     assert aside.gate(left(want, Data.STUCK)) is None
     assert stop.gate(running) is None
 
