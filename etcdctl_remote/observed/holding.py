@@ -26,9 +26,14 @@ holds() {
     grep -qvx -e '' -e "$2" -e lost+found -e wal.tmp -e '[.]touch' -e 'moved-aside[.].*'; then echo other
   else echo empty; fi
 }
+unread() { case $2 in *"No such file"*) ;; *) echo "unread $1" ;; esac; }
 data_holds() {
   log=${wal:-$data/member}/wal db=$data/member/snap/db first=0000000000000000-0000000000000000.wal
   holds "$data" member; [ -z "$wal" ] || holds "$wal" wal
+  for within in "$data/member" "$data/member/snap" "$log"; do
+    seen=$(ls -A -- "$within" 2>&1 >/dev/null) || unread "$within" "$seen"
+  done
+  size=$(stat -c %s -- "$db" 2>&1) || { unread "$db" "$size"; size=; }
   known=
   case $(ls -- "$log" 2>/dev/null | grep '[.]wal$') in
     '') ;;
@@ -38,7 +43,9 @@ data_holds() {
     *) known=yes ;;
   esac
   [ -z "$known" ] || echo "log -"
-  [ ! -e "$db" ] || echo "db $(stat -c %s -- "$db") $([ -n "$known" ] || head -c 32768 -- "$db" | base64 -w0)"
+  [ -n "$size" ] || return 0
+  [ -n "$known" ] || seen=$(head -c 32768 -- "$db" 2>&1 >/dev/null) || unread "$db" "$seen"
+  echo "db $size $([ -n "$known" ] || head -c 32768 -- "$db" 2>/dev/null | base64 -w0)"
 }
 """
 """Shell functions: what `$data`, and `$wal` if it is set, hold, for `holding` to judge. The bytes go
@@ -60,6 +67,8 @@ def holding(lines: Sequence[str]) -> tuple[Data, Data]:
     places = [_word(line) for line in lines if " " not in line] or [Data.UNKNOWN]
     said = dict(line.split(" ", 1) for line in lines if " " in line)
     separate = len(places) > 1
+    if "unread" in said:
+        return Data.UNKNOWN, Data.UNKNOWN if separate else Data.ABSENT
     what = _member(said)
     if what is None or (what is Data.MEMBER and separate and "db" not in said):
         data = places[0]
