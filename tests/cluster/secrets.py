@@ -257,7 +257,7 @@ def quieten(given: Sequence[Lab]) -> None:
     """Search labs that a test is done with, and stop etcd on them: a pool of idle clusters would cost a core."""
     places = [(lab, node) for lab in given for node in lab.hosts]
     keys = {lab.name: Keys.below(stores(lab)) for lab in given}
-    seen = each(places, lambda place: _last_look(place[1]))
+    seen = each(places, lambda place: last_look(place[1]))
     wrong = [
         f"{node.container}: {what}"
         for (lab, node), sight in zip(places, seen, strict=True)
@@ -270,7 +270,7 @@ def quieten(given: Sequence[Lab]) -> None:
         shutil.rmtree(scratch(lab.inventory), ignore_errors=True)
 
 
-def _last_look(node: Node) -> Sight | None:
+def last_look(node: Node) -> Sight | None:
     """Look, and stop etcd; a node that a test has switched off is quiet, and not asked."""
     if node.handle().status != "running":
         return None
