@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -138,14 +139,32 @@ def test_what_lies_about_is_found(made: Path, tmp_path: Path) -> None:
         (tmp_path / path).unlink()
 
 
+def test_a_node_has_no_key_of_a_ca(made: Path, tmp_path: Path) -> None:
+    """Not in the place of its own either."""
+    shutil.copytree(made, tmp_path / "ca" / "1")
+    (tmp_path / "ca" / "1" / "ec384.key").rename(tmp_path / "leaf.key")
+    own = "/etc/etcd/pki/0123456789abcdef/peer.key"
+    for kind, wrong in (("ec384", []), ("ec", [f"{own} has the key of a CA"])):
+        content = (made / "ec384.key").read_bytes() + (made / f"{kind}.key").read_bytes()
+        sight = secrets.Sight({"/etc/etcd": ""}, {own: content}, b"")
+        keys = secrets.Keys.below(tmp_path) | secrets.Keys.below(tmp_path / "leaf")
+        assert list(secrets.complaints(sight, keys)) == wrong
+
+
 def test_a_cut_answer_is_no_answer(tmp_path: Path) -> None:
-    """Wherever it is cut; nor is one whose tar has ended early."""
+    """Wherever it is cut; nor is one with other characters, or whose tar has ended early or is none."""
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp" / "file").write_bytes(b"x" * 3000)
     whole = told(tmp_path).removesuffix("\n")
-    assert secrets.Sight.read(whole).journal == b"nothing"
+    found = secrets.Sight.read(whole)
+    assert (list(found.files.values()), found.journal) == ([b"x" * 3000], b"nothing")
     cuts = [whole[:size] for size in (*range(200), *range(200, len(whole) - 200, 97))]
     cuts += [whole[:-size] for size in range(1, 200)]
-    modes, packed, *rest = whole.split("\n")
-    cuts += ["\n".join([modes, packed[: 4 * size], *rest]) for size in (0, 1, 128)]
+    modes, packed, journal, end = whole.split("\n")
+    tar = base64.b64decode(packed)
+    for other in (b"", tar[:100], tar[:2000], tar[: 512 + 3072], b"no tar" + bytes(1024)):
+        cuts.append("\n".join([modes, base64.b64encode(other).decode(), journal, end]))
+    cuts.append("\n".join([modes, packed, f"*{journal}", end]))
     for cut in cuts:
         with pytest.raises(secrets.BROKEN):
             secrets.Sight.read(cut)
