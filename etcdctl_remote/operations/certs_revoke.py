@@ -38,6 +38,7 @@ from . import converge, deploy, leaves
 from .certs_issue import held_by
 from .consent import Consent
 from .dialled import prove
+from .notes import SEALED
 from .refusals import lost_quorum
 from .session import Session, resolved
 from .wish import Wish, formed
@@ -82,10 +83,16 @@ def revoke(session: Session, consent: Consent, wanted: Wanted) -> Plan:
     resolved(session.cluster)
     held, now = session.prepare(), datetime.now(UTC)
     targets = found(Store.beside(session.cluster).root, held, wanted, now)
-    revocations = listed(held, targets, wanted, now, planned=consent.dry_run)
+    revocations = listed(held, targets, wanted, now, planned=True)
     later = replace(held, revocations=revocations, issued=(*held.issued, *_lines(held, revocations)))
     want, before = Wish(session.cluster, later, {}), Wish(session.cluster, held, {})
-    todo = deploy.carried_out(session, consent, want, planner(held, targets), before)
+
+    def sign(generation: Generation) -> Generation:
+        return session.signed(replace(generation, revocations=listed(held, targets, wanted, now)))
+
+    sealed = not wanted.crl and any(ca.waits and not ca.outside for ca in _signers(held).values())
+    plan = planner(held, targets, sealed=sealed)
+    todo = deploy.carried_out(session, consent, want, plan, before, sign if sealed else None)
     if not consent.dry_run:
         prove(session, session.held() or later, targets)
     return todo
@@ -164,7 +171,9 @@ def _refuse_unsigned(held: Generation, new: Sequence[Revoked]) -> None:
     )
 
 
-def planner(held: Generation, targets: Sequence[Target]) -> Callable[[Wish, ClusterState], Plan]:
+def planner(
+    held: Generation, targets: Sequence[Target], *, sealed: bool = False
+) -> Callable[[Wish, ClusterState], Plan]:
     """Plan as deploy does, one node after the other; refuse where the list would be in vain."""
 
     def plan(want: Wish, now: ClusterState) -> Plan:
@@ -186,7 +195,7 @@ def planner(held: Generation, targets: Sequence[Target]) -> Callable[[Wish, Clus
         if not todo:
             return replace(todo, title=title)
         restarts = any(isinstance(step, RestartEtcd) for stage in todo.stages for step in stage.steps)
-        notes = [*todo.notes, FIRST if restarts else LATER, OPEN]
+        notes = [*todo.notes, FIRST if restarts else LATER, OPEN, *([SEALED] if sealed else [])]
         if before:
             notes.append("the hosts are not as the inventory says: what `deploy` would do goes along")
         return replace(todo, title=title, notes=tuple(notes))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..acquire import Archive, acquire
 from ..observed.state import ClusterState
+from ..pki.generation import Generation
 from ..plan.step import Plan
 from ..plan.steps import InstallUnit
 from .consent import Consent
@@ -32,27 +33,30 @@ def carried_out(
     want: Wish,
     plan: Callable[[Wish, ClusterState], Plan],
     before: Wish | None = None,
+    sign: Callable[[Generation], Generation] | None = None,
 ) -> Plan:
     """Bring the hosts to `want` by what `plan` plans, and prove that nothing is left to do.
 
-    `before` is what else `plan` compares the hosts with. What others sign, or a sealed key, is signed
-    after the plan was agreed to: one that is declined leaves no certificate behind.
+    `before` is what else `plan` compares the hosts with. What others sign, or a sealed key, is signed (by
+    `sign`, if more than leaves is) after the plan was agreed to: one that is declined leaves nothing behind.
     """
     generation = want.generation
+    if generation.pending and sign is None:
+        sign = session.signed
     now = seen(want, session, before)
     refuse_unsafe(want, now)
     refuse_unlisted(want, now)
     want = replace(want, archives=_archives(session, want, now, consent.dry_run))
     todo = with_unsigned(plan(want, now), want)
     if todo and not consent.dry_run:
-        if not generation.pending:
+        if not sign:
             refuse_misfit(session, want, now, turning(todo), restarting(todo))
         _refuse_unready(session, want, now, todo)
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo
     session.remember(generation, now)
-    if todo and generation.pending:
-        generation = session.signed(generation)
+    if todo and sign:
+        generation = sign(generation)
         want = replace(want, generation=generation)
         todo = plan(want, now)
         refuse_misfit(session, want, now, turning(todo), restarting(todo))

@@ -11,11 +11,13 @@ from ..desired.spec import HostSpec
 from ..observed.lost import silence, silent
 from ..observed.state import ClusterState, HostState, PathState
 from ..pki import rotation
+from ..pki.generation import Generation
 from ..plan.step import Plan
 from .wish import Wish
 
 _ABSENT = PathState("absent")
 DIGEST = "ETCDCTL_REMOTE_DIGEST="
+SEALED = "the key of the CA is sealed: it is opened to sign when this is carried out"
 
 
 def notes(want: Wish, restart: Sequence[NodeSpec], now: ClusterState) -> tuple[str, ...]:
@@ -44,18 +46,19 @@ def with_silent(todo: Plan, now: ClusterState) -> Plan:
     return replace(todo, notes=found, incomplete=bool(left) and not todo)
 
 
-def with_unsigned(todo: Plan, want: Wish) -> Plan:
-    """Say which certificates are stand-ins in a plan, and who will sign in the end."""
+def with_unsigned(todo: Plan, want: Wish, *later: Generation) -> Plan:
+    """Say which certificates are stand-ins in a plan (in states to come, too), and who will sign in the end."""
     spec = want.cluster.pki.external
-    outside = [
-        str(request.label) for request in want.generation.pending.values() if request.authority.outside
-    ]
+    pending = {slot: request for each in (want.generation, *later) for slot, request in each.pending.items()}
+    outside = [str(request.label) for request in pending.values() if request.authority.outside]
     lines = []
     if outside and spec:
         how = f"by {spec.command[0]}" if spec.command else f"their requests would lie in {spec.folder}"
         lines.append(f"to be signed elsewhere, {how}: {', '.join(outside)}")
-    if len(outside) < len(want.generation.pending):
-        lines.append("the key of the CA is sealed: it is opened to sign when this is carried out")
+        if spec.folder and later:
+            lines.append("it stops there with exit 4 until they are signed; then run it again")
+    if len(outside) < len(pending):
+        lines.append(SEALED)
     return replace(todo, notes=(*todo.notes, *lines))
 
 

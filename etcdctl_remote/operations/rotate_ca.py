@@ -62,7 +62,7 @@ def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
     states = up_to(task.pause, course(session, held, task.which, clock))
     _refuse_unready(Wish(cluster, states[0], {}), now)
     todo = whole(cluster, states, now)
-    todo = with_unsigned(todo, Wish(cluster, states[0], {}))
+    todo = with_unsigned(todo, Wish(cluster, states[0], {}), *states[1:])
     todo = replace(todo, notes=(*todo.notes, *clients(states, session.store().root, clock)))
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo

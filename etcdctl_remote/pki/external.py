@@ -54,7 +54,7 @@ def by_command(
                 wrong[request.label] = "; ".join(mistakes)
     if wrong:
         raise Failed(
-            f"{len(wrong)} of {len(requests)} certificates were not signed as asked; nothing was changed",
+            f"{len(wrong)} of {len(requests)} certificates were not signed as asked; none is in use",
             "mend what `pki.external.command` runs, then run the task again",
             wrong,
         )
@@ -114,7 +114,7 @@ class Folder:
                 missing[f"{request.label}.csr"] = f"{request}{absent}"
         if wrong:
             raise UsageError(
-                f"{self.path}: what lies there signed cannot be taken; nothing was changed",
+                f"{self.path}: what lies there signed cannot be taken; none is in use",
                 "sign the requests beside them again, or remove the wrong files; then run the task again",
                 wrong,
             )
@@ -127,7 +127,7 @@ class Folder:
         one = next(iter(requests)).label if len(requests) == 1 else "NODE-KIND"
         return Refused(
             f"{len(missing)} of {len(requests)} certificates are to be signed elsewhere: their requests lie in "
-            f"{self.path}; nothing else was changed",
+            f"{self.path}; what needs them is not begun",
             "sign each with the CA of its kind, names and usages kept; put the chain (leaf first) beside it as "
             f"{one}.crt; then run the task again",
             missing,

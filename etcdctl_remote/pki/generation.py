@@ -201,6 +201,8 @@ def renewed(held: Generation, cluster: ClusterSpec, now: datetime, due: Due = EX
     pending, stand_ins = dict(held.pending), StandIns(now)
     for slot, profile in _slots(cluster, due):
         signer = held.authorities.signer(slot[1])
+        if slot in pending and pending[slot].authority == signer:
+            continue
         leaf = held.leaves.get(slot)
         reasons = why_renew(leaf, profile, signer, now, due.within) if leaf else ["new"]
         if reasons or due.force:

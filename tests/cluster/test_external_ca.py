@@ -135,6 +135,29 @@ def test_through_a_folder(lab1: Lab, authority: openssl.Made, peers: openssl.Mad
     assert not list(lab.state.glob(f"certs/{lab.name}/pending/*"))
     drive.must(lab, "health")
     an_application_through_it(lab, authority, peers, programs(NEWEST))
+    to_own_cas_and_back(lab, authority, peers)
+
+
+def to_own_cas_and_back(lab: Lab, authority: openssl.Made, peers: openssl.Made) -> None:
+    """The CAs are replaced by our own, and those by theirs: that stops where they have to sign, and goes on."""
+    theirs = issuers(lab)
+    drive.edit(lab, pki="{}")
+    drive.must(lab, "rotate-certs", "--ca", "-y")
+    assert not set(issuers(lab)) & set(theirs)
+    drive.settle_nothing(lab)
+    drive.edit(lab, pki=external(authority, peers))
+    planned = drive.must(lab, "rotate-certs", "--ca", "-n").out
+    assert "to be signed elsewhere, their requests would lie in" in planned
+    assert "it stops there with exit 4 until they are signed" in planned
+    assert "stand-in" not in planned
+    stopped = drive.run(lab, "rotate-certs", "--ca", "-y")
+    assert stopped.code == 4, stopped
+    drive.tells(stopped, "3 of 3 certificates are to be signed elsewhere", "what needs them is not begun")
+    assert "state 1 of 3" in drive.must(lab, "certs").out
+    answer(lab, authority, peers)
+    drive.must(lab, "rotate-certs", "--ca", "-y")
+    assert issuers(lab) == theirs
+    drive.settle_nothing(lab)
 
 
 def an_application_through_it(lab: Lab, authority: openssl.Made, peers: openssl.Made, programs: Path) -> None:
@@ -166,13 +189,16 @@ def test_sealed_keys_and_a_backup(lab1: Lab, tmp_path: Path) -> None:
     store = lab.state / "certs" / lab.name
     assert {path.name for path in store.glob("ca/*/*key*")} == {"ca.key.age", "peer-ca.key.age"}
 
+    drive.must(lab, "certs.issue", "--name", "app", "--out", str(tmp_path / "app"))
     identity.rename(away)
     drive.must(lab, "health")
     drive.settle_nothing(lab)
     before = shown(lab)
     assert "the key of the CA is sealed" in drive.must(lab, "rotate-certs", "--force", "-n").out
-    asked = drive.run(lab, "rotate-certs", "--force")
-    assert (asked.code, "--yes" in asked.err) == (2, True), asked
+    for words in (("rotate-certs", "--force"), ("certs.revoke", "--name", "app")):
+        asked = drive.run(lab, *words)
+        assert (asked.code, "--yes" in asked.err) == (2, True), asked
+        assert "the key of the CA is sealed" in asked.out + asked.err
     done = drive.run(lab, "rotate-certs", "--force", "-y")
     assert done.code == 2, done
     assert f"the identity {identity} cannot be read" in done.err

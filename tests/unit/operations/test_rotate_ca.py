@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from etcdctl_remote.desired.model import ExternalSpec
 from etcdctl_remote.errors import Refused, Unreachable, UsageError
 from etcdctl_remote.operations.certs_issue import issue
+from etcdctl_remote.pki import chain
 from etcdctl_remote.pki.applications import Asked
 from etcdctl_remote.pki.generation import State
 from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.plan.steps import RestartEtcd
 from tests.unit.operations.rotating import FORCED, Town, hosts, spec
 from tests.unit.operations.world import Crash
+from tests.unit.pki import openssl
 
 Found = Callable[..., Town]
 
@@ -362,3 +366,31 @@ def test_a_store_that_no_member_trusts_any_more_restarts_nobody(found: Found) ->
     assert "n2 refuses its new peer certificate" in caught.value.hosts["n1"]
     assert "older copy" in (caught.value.hint or "")
     assert (town.held.seen, town.starts()) == (before, starts)
+
+
+def test_signing_elsewhere_is_told_before_anything_is_begun(found: Found, tmp_path: Path) -> None:
+    """From CAs of our own to somebody else's, through a folder: who signs what is in the plan, once, and by name."""
+    town = found(pki="peer_ca: same")
+    ca = openssl.root(tmp_path, "theirs")
+    away = ExternalSpec(ca.certificate, None, tmp_path / "requests", (), ())
+    town.cluster = replace(town.cluster, pki=replace(town.cluster.pki, external=away))
+    todo = town.replace_ca(dry_run=True)
+    told = [note for note in todo.notes if "to be signed elsewhere, their" in note]
+    assert len(told) == 1
+    assert all(
+        f"{node}-{kind}" in told[0] for node in ("n1", "n2", "n3") for kind in ("server", "peer", "client")
+    )
+    assert "it stops there with exit 4 until they are signed; then run it again" in todo.notes
+    assert not [note for note in todo.notes if "stand-in" in note]
+    with pytest.raises(
+        Refused, match=r"9 of 9 certificates are to be signed elsewhere: .*; what needs them is not begun"
+    ):
+        town.replace_ca()
+    assert state(town) is State.TRUST_BOTH
+    for csr in (tmp_path / "requests").glob("*.csr"):
+        csr.with_suffix(".crt").write_bytes(openssl.sign(ca, csr.read_bytes(), tmp_path))
+    town.replace_ca()
+    assert state(town) is None
+    assert town.held.ca_bundle == chain.pem(chain.load(ca.certificate.read_bytes()))
+    town.assert_unharmed()
+    town.assert_whole()
