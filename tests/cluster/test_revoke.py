@@ -124,11 +124,15 @@ def by_serial(lab3: Lab, release: Path, out: Path, operator: str) -> None:
     assert drive.pids(lab3) == before
     assert members(lab3, release, other) == {False}
     assert members(lab3, release, operator) == {True}
-    done = drive.must(lab3, "certs.revoke", "--serial", "7F935E19AABBCCDDEEFF0011", "-y")
+    unheard = ("certs.revoke", "--serial", "serial=7F935E19AABBCCDDEEFF0011", "-y")
+    refused = drive.run(lab3, *unheard)
+    assert refused.code == 2, refused
+    drive.tells(refused, "nobody here knows a certificate of this serial", f"--confirm {lab3.name}")
+    done = drive.must(lab3, *unheard, "--confirm", lab3.name)
     drive.tells(done, "twin of the same serial")
     assert "proven on n1, n2, n3" in done.err
     assert "goes along" not in done.out + done.err
-    drive.tells(done, "every member restarts once")  # nobody knows whose it was: peers get their first list
+    drive.tells(done, "the first list for peers", "every member restarts once")
     for node in lab3.nodes:
         mode = execute(node, 'stat -Lc "%a %U" "$1"', f"{drive.PKI}/ca.crl").split()
         assert mode == ["644", "root"]
