@@ -13,6 +13,7 @@ from ..observed.state import ClusterState, HostState, PathState
 from ..pki import rotation
 from ..pki.generation import Generation
 from ..plan.step import Plan
+from . import leaves
 from .wish import Wish
 
 _ABSENT = PathState("absent")
@@ -28,6 +29,11 @@ def notes(want: Wish, restart: Sequence[NodeSpec], now: ClusterState) -> tuple[s
     if want.generation.rotation:
         state = rotation.title(want.generation.rotation.state)
         lines.append(f"a CA is being replaced ({state}): `rotate-certs --ca` goes on with that")
+    elif others := [name for name, host in now.hosts.items() if leaves.other_bundle(want, name, host)]:
+        lines.append(
+            f"{', '.join(others)}: other CAs are in use there than those of certs/{want.cluster.name}. Is it an older copy? "
+            "Then put the newer one here. If a run of `rotate-certs --back` was cut off, this finishes it"
+        )
     for node in restart:
         host = now.hosts[node.name]
         if _for_dropins(want.spec(node, host, formed=True), host):

@@ -10,7 +10,7 @@ from ..observed.lost import silence, silent
 from ..observed.state import ClusterState, HostState
 from ..plan.step import Plan
 from .converge import plan
-from .leaves import list_path
+from .leaves import bundle_paths, list_path
 from .session import Session
 from .settle import settled
 from .wish import Wish
@@ -37,6 +37,7 @@ def paths(want: Wish) -> dict[str, tuple[str, ...]]:
         spec.node: (
             *(item.path for group in (spec.dirs, spec.files, spec.links) for item in group),
             *(list_path(want, name) for name in LISTS.values()),
+            *bundle_paths(want),
         )
         for spec in specs
     }

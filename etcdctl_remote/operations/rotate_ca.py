@@ -26,10 +26,10 @@ from . import converge, leaves
 from .consent import Consent
 from .fitting import refuse_misfit
 from .notes import DIGEST, with_unsigned
-from .proof import prove, refuse_silent
+from .proof import prove, refuse_silent, seen
 from .refusals import refuse_unsafe
 from .rescue import replace_at_once
-from .rotate_certs import cut_off, kept, seen_with_bundles
+from .rotate_certs import cut_off, kept
 from .session import Session, resolved
 from .wish import Wish
 
@@ -56,14 +56,15 @@ def rotate_ca(session: Session, consent: Consent, task: Task) -> Plan:
     if rotation.expired(held.authorities, clock):
         return replace_at_once(session, consent, held, task.confirm)
     present = Wish(cluster, session.prepare(replacing=True), {})
-    now = seen_with_bundles(present, session)
+    now = seen(present, session)
     if cut_off(present, now):
         return replace_at_once(session, consent, held, task.confirm)
     states = up_to(task.pause, course(session, held, task.which, clock))
     _refuse_unready(Wish(cluster, states[0], {}), now)
     todo = whole(cluster, states, now)
     todo = with_unsigned(todo, Wish(cluster, states[0], {}), *states[1:])
-    todo = replace(todo, notes=(*todo.notes, *clients(states, session.store().root, clock)))
+    if todo:
+        todo = replace(todo, notes=(*todo.notes, *clients(states, session.store().root, clock)))
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo
     for number, state in enumerate(states):
@@ -205,24 +206,27 @@ def _folded(lines: Iterable[str]) -> Iterator[str]:
 
 def clients(states: tuple[Generation, ...], store: Path, clock: datetime) -> Iterator[str]:
     """Say what becomes of applications, and from which day on. Of the peer CA they know nothing."""
-    first = states[0]
-    if _state(first) is State.TRUST_NEW or "client" not in rotation.under_way(first):
+    first, last = states[0], _state(states[-1])
+    if "client" not in rotation.under_way(first):
         return
     before = _state(first) is State.TRUST_BOTH
     old = first.authorities.client if before else _rotation(first).other.client
     if before:
+        waits = "" if last is State.TRUST_BOTH else "; --pause-before-leaves waits for you"
         yield (
             f"clients have to trust the new CA beside {old.common_name!r} before the leaves change "
-            "(`certs.export` writes the bundle of both; --pause-before-leaves waits for you)"
+            f"(`certs.export` writes the bundle of both{waits})"
         )
-    today = _state(states[-1]) is State.TRUST_NEW
-    when = f"after {clock:%Y-%m-%d}, today" if today else "from the day on that you finish this"
+    when, waits = "from the day on that you finish this, when only the new CA is trusted", ""
+    if last is State.TRUST_NEW:
+        when = f"after {clock:%Y-%m-%d}, today, when only the new CA is trusted"
+        waits = "" if _state(first) is last else " (--pause-before-drop waits for you)"
     yield (
-        f"clients with certificates of {old.common_name!r} are refused {when}, when only the new CA is trusted "
-        f"(--pause-before-drop waits for you); after {old.not_after:%Y-%m-%d} in any case"
+        f"clients with certificates of {old.common_name!r} are refused {when}{waits}; "
+        f"after {old.not_after:%Y-%m-%d} in any case"
     )
-    for each in applications_of(store, [old], clock):
-        yield f"this one has to be issued anew before that: {each}"
+    if concerned := [str(each) for each in applications_of(store, [old], clock)]:
+        yield f"to be issued anew before that: {', '.join(concerned)}"
 
 
 def _plan(want: Wish, now: ClusterState) -> Plan:
@@ -239,15 +243,15 @@ def _plan(want: Wish, now: ClusterState) -> Plan:
 def _bring(session: Session, want: Wish) -> None:
     """Save a state that fits, bring the cluster there, and prove it: nothing left to do, nothing old shown."""
     want = replace(want, generation=session.signed(want.generation))
-    now = seen_with_bundles(want, session)
+    now = seen(want, session)
     todo = _plan(want, now)
     refuse_misfit(session, want, now, leaves.turning(todo), leaves.restarting(todo))
     session.save(want.generation)
     if todo:
         session.execute(todo)
     refuse_silent(prove(want, session))
-    seen = session.observe(dials=tuple(session.fleet.hosts))
-    wrong = {name: reason for name in seen.hosts if (reason := leaves.shows(want, name)(seen))}
+    shown = session.observe(dials=tuple(session.fleet.hosts))
+    wrong = {name: reason for name in shown.hosts if (reason := leaves.shows(want, name)(shown))}
     if wrong:
         hosts = {name: reason.removeprefix(f"{name}: ") for name, reason in wrong.items()}
         raise Failed("not every member shows what it was given", "`certs`; then run it again", hosts)

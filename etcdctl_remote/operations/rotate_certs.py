@@ -26,11 +26,10 @@ from .consent import Consent
 from .converge import RESTART_DEADLINE, data_stayed
 from .fitting import refuse_misfit
 from .notes import with_unsigned
-from .proof import paths, prove
+from .proof import paths, prove, seen
 from .refusals import refuse_strange
 from .rescue import replace_at_once
 from .session import Session, resolved
-from .settle import settled
 from .wish import Wish
 
 
@@ -47,7 +46,7 @@ def rotate_certs(
         return replace_at_once(session, consent, held, confirm)
     generation = session.store().former() if back else session.prepare(due)
     want = Wish(cluster, generation, {})
-    now = seen_with_bundles(want, session)
+    now = seen(want, session)
     if cut_off(want, now):
         return replace_at_once(session, consent, held, confirm)
     restarts = back and bool(left_behind(want, now))
@@ -56,7 +55,7 @@ def rotate_certs(
         refuse_misfit(session, want, now, tuple(todo.hosts))
     if back:
         title = f"go back to the former certificates of {cluster.name}"
-        todo = replace(todo, title=title, notes=(*todo.notes, *_trusted_again(held, generation)))
+        todo = replace(todo, title=title, notes=(*todo.notes, *_trusted(held, generation)))
     if (todo and not consent.given(todo)) or consent.dry_run:
         return todo
     if todo:
@@ -74,13 +73,18 @@ def rotate_certs(
     return todo
 
 
-def _trusted_again(held: Generation, former: Generation) -> Iterator[str]:
-    """Name the CAs that going back brings back: one that was dropped may have been dropped for a reason."""
+def _trusted(held: Generation, former: Generation) -> Iterator[str]:
+    """Name the CAs that going back brings back (dropped for a reason, maybe), and those that it drops."""
     for now, then in ((held.ca_bundle, former.ca_bundle), (held.peer_ca_bundle, former.peer_ca_bundle)):
         for ca in set(chain.load(then)) - set(chain.load(now)):
             yield (
                 f"the CA {plain_name(ca.subject)!r}, which was dropped, is trusted again: every member restarts; "
                 "if its key may be in wrong hands, do not go back"
+            )
+        for ca in set(chain.load(now)) - set(chain.load(then)):
+            yield (
+                f"the CA {plain_name(ca.subject)!r} is trusted no longer: every member restarts, and whoever shows a "
+                "certificate of it is refused from then on"
             )
 
 
@@ -103,12 +107,6 @@ def refuse_unknown(nodes: Collection[str], cluster: ClusterSpec) -> None:
         raise UsageError(
             f"--node {', '.join(unknown)}: no such node in the inventory", f"one of: {', '.join(known)}"
         )
-
-
-def seen_with_bundles(want: Wish, session: Session) -> ClusterState:
-    """Observe what a deploy would, and the CA bundles that are in use."""
-    asked = {name: (*found, *leaves.bundle_paths(want)) for name, found in paths(want).items()}
-    return settled(lambda: session.observe(asked), len(want.cluster.nodes))
 
 
 def cut_off(want: Wish, now: ClusterState) -> bool:

@@ -92,6 +92,7 @@ def test_back_from_each_state(found: Found, pause: str, back: State | None) -> N
     assert state(town) is back
     assert todo.title == "go back to the former certificates of demo"
     assert any("is trusted again" in note for note in todo.notes) is (pause == "")
+    assert any("is trusted no longer" in note for note in todo.notes) is (pause == "before-leaves")
     assert not any("drop-ins" in note for note in todo.notes)
     leaves_only = pause == "before-drop"
     assert (
