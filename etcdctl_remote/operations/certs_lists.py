@@ -19,8 +19,6 @@ from ..pki.generation import Generation
 if TYPE_CHECKING:
     from .certs_revoke import Target
 
-Lists = Mapping[Port, bytes]
-
 
 def given(
     held: Generation, targets: Sequence[Target], paths: str, signers: Mapping[Port, Authority], now: datetime
