@@ -104,8 +104,9 @@ OWN = {
     },
     "certs_revoke": {
         "name": "whose certificates: all of that name that have not ended",
-        "serial": "one certificate by its serial, hex",
-        "crl": "a list made by the owner of the CA, where its key is not here",
+        "serial": "one certificate by its serial, hex, as `openssl x509 -noout -serial` prints it",
+        "crl": "a list made by the owner of the CA, or copied from a node; one for each CA: ca.crl,peer-ca.crl",
+        "confirm": "the cluster's name: agreement to revoke a serial that nobody here knows",
     },
 }
 """What a flag means in one task only."""

@@ -159,23 +159,25 @@ def certs_revoke(
     crl: str = "",
     inventory: str = "",
     output: str = "text",
+    confirm: str = "",
     yes: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Revoke --name NAME or --serial HEX; success once every member was seen to refuse it.
 
-    The first revocation restarts every member, one at a time; later ones restart none.
+    The first list for a port restarts every member, one at a time; later ones restart none.
+    A serial that nobody here knows needs --confirm CLUSTER, given or typed; --yes alone is not enough.
     """
     from .operations.certs_revoke import Wanted, refuse_bad_input
     from .operations.certs_revoke import revoke as operation
 
-    wanted = Wanted(name, serial, crl)
+    wanted = Wanted(name, serial, crl, confirm)
     refuse_bad_input(inventory_path(inventory), wanted)
 
     def run(opened: Session, consent: Consent) -> Plan:
         return operation(opened, consent, wanted)
 
-    noted = {"name": name, "serial": serial, "crl": bool(crl)}
+    noted = {"name": name, "serial": serial, "crl": bool(crl), "confirm": bool(confirm)}
     done = "every member refuses it, and takes a good certificate: seen on new connections"
     change("certs.revoke", run, Asked(inventory, output, yes, dry_run), done, noted=noted)
 

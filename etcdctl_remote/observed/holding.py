@@ -3,8 +3,9 @@
 etcd makes its database first and its log second; entries and votes come into the log later still. So
 whoever was cut off in a first start leaves a database with empty buckets, or a log with nothing behind
 its head: nothing was acknowledged there, and no vote given. Seen with 3.4.23, 3.5.33, 3.6.14 and 3.7.1,
-from each instant: with no log etcd comes up again; with a bare head it waits for ever for a leader
-(it takes its own membership from the log), and from a database without its four first pages it ends.
+from each instant: with no log etcd comes up again; with a bare head it waits for a leader, which comes
+only if a quorum of others knows it (it takes its own membership from the log), and from a database
+without its four first pages it ends, at each start anew.
 """
 
 from __future__ import annotations
@@ -25,9 +26,14 @@ holds() {
     grep -qvx -e '' -e "$2" -e lost+found -e wal.tmp -e '[.]touch' -e 'moved-aside[.].*'; then echo other
   else echo empty; fi
 }
+unread() { case $2 in *"No such file"*) ;; *) echo "unread $1" ;; esac; }
 data_holds() {
   log=${wal:-$data/member}/wal db=$data/member/snap/db first=0000000000000000-0000000000000000.wal
   holds "$data" member; [ -z "$wal" ] || holds "$wal" wal
+  for within in "$data/member" "$data/member/snap" "$log"; do
+    seen=$(ls -A -- "$within" 2>&1 >/dev/null) || unread "$within" "$seen"
+  done
+  size=$(stat -c %s -- "$db" 2>&1) || { unread "$db" "$size"; size=; }
   known=
   case $(ls -- "$log" 2>/dev/null | grep '[.]wal$') in
     '') ;;
@@ -37,7 +43,9 @@ data_holds() {
     *) known=yes ;;
   esac
   [ -z "$known" ] || echo "log -"
-  [ ! -e "$db" ] || echo "db $(stat -c %s -- "$db") $([ -n "$known" ] || head -c 32768 -- "$db" | base64 -w0)"
+  [ -n "$size" ] || return 0
+  [ -n "$known" ] || seen=$(head -c 32768 -- "$db" 2>&1 >/dev/null) || unread "$db" "$seen"
+  echo "db $size $([ -n "$known" ] || head -c 32768 -- "$db" 2>/dev/null | base64 -w0)"
 }
 """
 """Shell functions: what `$data`, and `$wal` if it is set, hold, for `holding` to judge. The bytes go
@@ -59,6 +67,8 @@ def holding(lines: Sequence[str]) -> tuple[Data, Data]:
     places = [_word(line) for line in lines if " " not in line] or [Data.UNKNOWN]
     said = dict(line.split(" ", 1) for line in lines if " " in line)
     separate = len(places) > 1
+    if "unread" in said:
+        return Data.UNKNOWN, Data.UNKNOWN if separate else Data.ABSENT
     what = _member(said)
     if what is None or (what is Data.MEMBER and separate and "db" not in said):
         data = places[0]

@@ -1,7 +1,7 @@
 """Revoke certificates: every member refuses them from then on, which is seen before it is said.
 
 What is revoked stands in the generation, and the list goes to the nodes with the certificates. etcd
-learns at its start that there is a list, so the first revocation restarts every member, one at a
+learns at its start that there is a list, so the first one of a port restarts every member, one at a
 time; from then on it reads the list at each connection. Dangers, and what is done about them:
 
 - etcd refuses everybody while the list is missing or unreadable: it is read back before it is
@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..desired import inventory
+from ..desired.hostspec import LISTS
 from ..desired.model import Version
 from ..desired.versions import deaf_to_lists
 from ..errors import Refused, UsageError
@@ -36,7 +37,8 @@ from ..plan.step import Plan
 from ..plan.steps import RestartEtcd
 from . import converge, deploy, leaves
 from .certs_issue import held_by
-from .consent import Consent
+from .certs_lists import given
+from .consent import Consent, Insistent
 from .dialled import prove
 from .notes import SEALED
 from .refusals import lost_quorum
@@ -48,9 +50,14 @@ OPEN = (
     "the members one by one"
 )
 FIRST = (
-    "the first revocation: etcd reads only at its start that there is a list, so every member restarts once, one "
+    "the first list for {}: etcd reads only at its start that there is one, so every member restarts once, one "
     "at a time; later ones need none"
 )
+UNKNOWN = (
+    "nobody here knows a certificate of this serial: compare it with `openssl x509 -noout -serial`; mistyped, the "
+    "one that was meant stays accepted, and there is no undo"
+)
+KNOWN_THERE = "every node has this list already: only the store here takes it in"
 LATER = "no member restarts for this: etcd reads the list at each new connection"
 
 
@@ -61,7 +68,9 @@ class Wanted:
     name: str = ""
     serial: str = ""
     crl: str = ""
-    """A list made by the owner of the CA, where its key is not here."""
+    """Lists that were not made here: by the owner of the CA, or copied from a node."""
+    confirm: str = ""
+    """The cluster's name: agreement to a serial that nobody here knows."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,8 @@ class Target:
     """None: its key is not here."""
     accounted: bool = True
     """Whether it is in the register: then no node uses it."""
+    known: bool = True
+    """Whether anything here knows a certificate of this serial."""
 
     def __str__(self) -> str:
         return f"{self.revoked.name or 'the certificate'} (serial {self.revoked.serial})"
@@ -84,6 +95,7 @@ def revoke(session: Session, consent: Consent, wanted: Wanted) -> Plan:
     held, now = session.prepare(), datetime.now(UTC)
     targets = found(Store.beside(session.cluster).root, held, wanted, now)
     revocations = listed(held, targets, wanted, now, planned=True)
+    targets = where_listed(held, targets, revocations, wanted)
     later = replace(held, revocations=revocations, issued=(*held.issued, *_lines(held, revocations)))
     want, before = Wish(session.cluster, later, {}), Wish(session.cluster, held, {})
 
@@ -92,7 +104,10 @@ def revoke(session: Session, consent: Consent, wanted: Wanted) -> Plan:
 
     sealed = not wanted.crl and any(ca.waits and not ca.outside for ca in _signers(held).values())
     plan = planner(held, targets, sealed=sealed)
-    todo = deploy.carried_out(session, consent, want, plan, before, sign if sealed else None)
+    agreed = Insistent.of(consent, UNKNOWN, session.cluster.name, wanted.confirm)
+    todo = deploy.carried_out(session, agreed, want, plan, before, sign if sealed else None)
+    if not todo and wanted.crl and not consent.dry_run:
+        session.save(later)
     if not consent.dry_run:
         prove(session, session.held() or later, targets)
     return todo
@@ -115,7 +130,7 @@ def found(root: Path, held: Generation, wanted: Wanted, now: datetime) -> tuple[
         raise UsageError("give one of --name and --serial", "`certs.list` shows both")
     register = issued.issued(root)
     if wanted.serial:
-        return (_by_serial(root, held, register, _hex(wanted.serial), now),)
+        return (_by_serial(root, held, register, wanted, now),)
     known = issued.named(register, wanted.name)
     if not known:
         names = ", ".join(dict.fromkeys(one.name for one in register)) or "none"
@@ -138,7 +153,7 @@ def listed(
     """
     signers = _signers(held)
     if wanted.crl:
-        return _given(held, targets, wanted.crl, signers, now)
+        return given(held, targets, wanted.crl, signers, now)
     new = _new(held, targets)
     if not new:
         return held.revocations
@@ -147,6 +162,23 @@ def listed(
         stand_ins = StandIns(now)
         signers = {port: stand_ins.of(ca) if ca.waits else ca for port, ca in signers.items()}
     return crl.revoke(held.revocations, new, signers, now)
+
+
+def where_listed(
+    held: Generation, targets: Sequence[Target], revocations: Revocations, wanted: Wanted
+) -> tuple[Target, ...]:
+    """Of what only the serial is known, the lists tell where it is refused; and one that was given knows it."""
+    entries = {entry.serial: entry for entry in revocations.entries}
+    return tuple(
+        target
+        if target.known
+        else replace(
+            target,
+            revoked=entries[target.revoked.serial],
+            known=bool(wanted.crl) or target.revoked.serial in held.revocations.serials,
+        )
+        for target in targets
+    )
 
 
 def _signers(held: Generation) -> dict[Port, Authority]:
@@ -185,6 +217,7 @@ def planner(
         before = converge.plan(replace(want, generation=held), now)
         unaccounted = [target.revoked.serial for target in targets if not target.accounted]
         if before and any(_refused_anew(want, now, serial) for serial in unaccounted):
+            leaves.refuse_unlisted(replace(want, generation=held), now)
             raise Refused(
                 "the nodes are not as the inventory says, and may still use a certificate that is not in the "
                 "register; nothing was changed",
@@ -193,14 +226,48 @@ def planner(
         todo = converge.plan(want, now)
         title = f"revoke {', '.join(map(str, targets))} in {want.cluster.name}"
         if not todo:
-            return replace(todo, title=title)
-        restarts = any(isinstance(step, RestartEtcd) for stage in todo.stages for step in stage.steps)
-        notes = [*todo.notes, FIRST if restarts else LATER, OPEN, *([SEALED] if sealed else [])]
+            taken_in = want.generation.revocations != held.revocations
+            return replace(todo, title=title, notes=(*todo.notes, *([KNOWN_THERE] if taken_in else [])))
+        notes = [*_unknown(want, now, targets), *todo.notes, *_restarts(want, held, now, todo), OPEN]
+        if sealed:
+            notes.append(SEALED)
         if before:
             notes.append("the hosts are not as the inventory says: what `deploy` would do goes along")
+        else:
+            todo = leaves.relisted(todo)
         return replace(todo, title=title, notes=tuple(notes))
 
     return plan
+
+
+def _unknown(want: Wish, now: ClusterState, targets: Sequence[Target]) -> tuple[str, ...]:
+    """Warn of a serial that neither the store nor a node knows."""
+    there = {
+        serial
+        for host in now.hosts.values()
+        for file in crl.FILES.values()
+        for serial in leaves.refused(want, host, file)
+    }
+    lost = [one for one in targets if not one.known and one.revoked.serial not in there]
+    return (UNKNOWN,) if lost else ()
+
+
+def _restarts(want: Wish, held: Generation, now: ClusterState, todo: Plan) -> tuple[str, ...]:
+    """Say whom this restarts and why: the ports whose members read no list until now."""
+    if not any(isinstance(step, RestartEtcd) for stage in todo.stages for step in stage.steps):
+        return (LATER,)
+    flags = {file: f"--{flag}=" for flag, file in LISTS.items()}
+    started = [host.unit.flags for host in now.hosts.values() if host.unit.running and host.unit.flags]
+    first = [
+        f"{port}s"
+        for port, file in crl.FILES.items()
+        if file in want.generation.revocations.files
+        and (
+            file not in held.revocations.files
+            or any(not any(has.startswith(flags[file]) for has in each) for each in started)
+        )
+    ]
+    return (FIRST.format(" and ".join(first)),) if first else ()
 
 
 def _refused_anew(want: Wish, now: ClusterState, serial: str) -> bool:
@@ -240,8 +307,9 @@ def _deaf(host: HostState) -> str:
 
 
 def _by_serial(
-    root: Path, held: Generation, register: Sequence[Issued], serial: str, now: datetime
+    root: Path, held: Generation, register: Sequence[Issued], wanted: Wanted, now: datetime
 ) -> Target:
+    serial = _hex(wanted.serial)
     in_use = [slot for slot, leaf in held.leaves.items() if leaf.serial == serial]
     if in_use:
         node, kind = in_use[0]
@@ -254,12 +322,12 @@ def _by_serial(
         raise Refused(f"{serial} is a CA; nothing was changed", "replace it: `rotate-certs --ca`")
     one = next((one for one in register if one.leaf.serial == serial), None)
     if one:
-        if not one.valid(now):
+        if not (one.valid(now) or wanted.crl):
             raise _expired(one)
         return _issued(one, held, now)
     leaf = replaced(root, serial)
     if leaf is None:
-        return Target(Revoked(serial, "", now, None, ("client", "peer")), None, accounted=False)
+        return Target(Revoked(serial, "", now, None, ("client", "peer")), None, accounted=False, known=False)
     name = f"the former {leaf.kind.value} certificate of {leaf.node}"
     until = leaf.leaf.not_after
     return Target(
@@ -281,45 +349,6 @@ def _ports(kind: Kind, held: Generation) -> tuple[Port, ...]:
     return ("peer",) if kind is Kind.PEER else ("client",)
 
 
-def _given(
-    held: Generation, targets: Sequence[Target], path: str, signers: dict[Port, Authority], now: datetime
-) -> Revocations:
-    """Take in a list of the CA's owner: whole, and with all that was revoked before."""
-    carried = {one for leaf in held.leaves.values() for one in leaf.carried}
-    for target in targets:
-        carried |= set(target.credential.carried if target.credential else ())
-    ports, der = crl.taken(_read(path), path, signers, tuple(carried))
-    serials = crl.serials(der)
-    wrong = [f"{target} is not in it" for target in targets if target.revoked.serial not in serials]
-    wrong += [
-        f"{target} would be accepted on the {' and '.join(lacking)} port all the same"
-        for target in targets
-        if target.revoked.name and (lacking := [port for port in target.revoked.ports if port not in ports])
-    ]
-    for port in ports:
-        before = held.revocations.listed(port, now)
-        wrong += [f"{serial} is revoked, and not in it" for serial in before if serial not in serials]
-    if wrong:
-        raise UsageError(
-            f"{path}: {'; '.join(wrong)}; nothing was changed", "have the owner of the CA mend it"
-        )
-    used = sorted(
-        f"{slot[1].value} of {slot[0]}" for slot, leaf in held.leaves.items() if leaf.serial in serials
-    )
-    if used:
-        raise Refused(
-            f"{path} revokes certificates that nodes use: {', '.join(used)}; nothing was changed",
-            "replace them first by `rotate-certs --force`",
-        )
-    known = {target.revoked.serial: target.revoked for target in targets}
-    new = [
-        replace(known.get(serial, Revoked(serial, "", now, None, ports)), ports=ports)
-        for serial in sorted(serials - held.revocations.serials)
-    ]
-    files = {crl.FILES[port]: der for port in ports}
-    return Revocations((*held.revocations.entries, *new), {**held.revocations.files, **files})
-
-
 def _lines(held: Generation, revocations: Revocations) -> tuple[str, ...]:
     if revocations == held.revocations:
         return ()
@@ -330,8 +359,8 @@ def _lines(held: Generation, revocations: Revocations) -> tuple[str, ...]:
 
 
 def _hex(text: str) -> str:
-    """Read a serial as openssl and browsers write it: hex, with colons or without."""
-    digits = text.lower().removeprefix("0x").replace(":", "")
+    """Read a serial as openssl and browsers write it: hex, with colons or without, `serial=` before it."""
+    digits = text.strip().lower().removeprefix("serial=").removeprefix("0x").replace(":", "")
     try:
         number = int(digits, 16) if digits.isalnum() else 0
     except ValueError:
@@ -349,10 +378,3 @@ def _expired(one: Issued) -> UsageError:
         "every member refuses it already",
         "nothing is to do",
     )
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).expanduser().read_bytes()
-    except OSError as error:
-        raise UsageError(f"--crl {path}: {error.strerror}", "name the file with the list") from error

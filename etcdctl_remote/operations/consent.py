@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from ..errors import Refused, UsageError
 from ..plan.step import Plan
@@ -51,3 +51,23 @@ class Consent:
         if not given and not self.asker.typed(cluster, cost):
             raise Declined("not agreed to; nothing was changed")
         return True
+
+
+@dataclass(frozen=True)
+class Insistent(Consent):
+    """Consent that takes the cluster's name where a plan has a certain note."""
+
+    over: str = ""
+    cluster: str = ""
+    confirm: str = ""
+
+    @classmethod
+    def of(cls, other: Consent, over: str, cluster: str, confirm: str) -> Self:
+        """The same, insisting."""
+        return cls(other.show, other.asker, other.yes, other.dry_run, over, cluster, confirm)
+
+    def given(self, plan: Plan) -> bool:
+        """Whether to carry the plan out; --yes is not enough over that note."""
+        if self.over in plan.notes:
+            return self.confirmed(plan, self.confirm, self.cluster, self.over)
+        return super().given(plan)

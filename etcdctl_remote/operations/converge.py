@@ -37,7 +37,7 @@ from ..plan.steps import (
 from . import leaves
 from .notes import notes, with_silent
 from .refusals import denied, lost_quorum, refuse_unsafe
-from .unfinished import clearing, halted, halting, went_on
+from .unfinished import clearing, failing, halted, halting, still_unformed, went_on
 from .wish import Wish, as_paths, formed, stale
 
 START_DEADLINE = 60.0
@@ -71,7 +71,7 @@ def together(want: Wish, now: ClusterState) -> Plan:
     ]
     names = [node.name for node in want.cluster.nodes]
     stages = (
-        *clearing(want.cluster, seen, stopping),
+        *clearing(want.cluster, seen, stopping, still_unformed),
         Stage("Install on all hosts", tuple(install)),
         Stage(
             "Start all members together",
@@ -98,6 +98,7 @@ def rolling(want: Wish, now: ClusterState) -> Plan:
         for node in want.cluster.nodes
     }
     names = [node.name for node in want.cluster.nodes]
+    stopping = failing(now, [node.name for node in waiting])
     down = [node for node in want.cluster.nodes if not now.hosts[node.name].unit.running]
     restart = [
         node for node in settled if node not in down and stale(specs[node.name], now.hosts[node.name].unit)
@@ -107,7 +108,7 @@ def rolling(want: Wish, now: ClusterState) -> Plan:
     quiet = [node for node in want.cluster.nodes if node not in restart]
     turning = {node.name: _turn(want, specs[node.name], now) for node in quiet}
     stages = [
-        *clearing(want.cluster, now),
+        *clearing(want.cluster, now, stopping, _still_awaited(want, stopping)),
         Stage("Write files", tuple(_side_by_side(want, specs, turning, now))),
         Stage(
             "Start the members that are down",
@@ -242,6 +243,25 @@ def _awaits_first_start(now: ClusterState, node: NodeSpec, want: Wish) -> bool:
         return False
     founding = want.bootstrap_ids(node)[1]
     return any(member.id == founding and not member.started for member in now.members)
+
+
+def _still_awaited(want: Wish, nodes: Collection[str]) -> Gate:
+    """The members still wait for the first start of every one of `nodes`, and none is marked."""
+
+    def gate(later: ClusterState) -> str | None:
+        unseen = [
+            f"{name}: {later.unreachable.get(name, 'not observed')}"
+            for name in nodes
+            if name not in later.hosts
+        ]
+        begun = [
+            f"{name}: the members no longer say that they wait for its first start"
+            for name in nodes
+            if name in later.hosts and not _awaits_first_start(later, want.cluster.node(name), want)
+        ]
+        return "; ".join(unseen + begun) or None
+
+    return gate
 
 
 def _may_begin(want: Wish, now: ClusterState, start: Iterable[Step]) -> Gate:

@@ -69,6 +69,19 @@ def switch(want: Wish, node: NodeSpec, steps: tuple[WriteFiles, ...], serve: Col
     )
 
 
+def relisted(todo: Plan) -> Plan:
+    """Say what the stages do where all that is new is a list of what is revoked."""
+    return replace(
+        todo,
+        stages=tuple(
+            replace(stage, title=f"{SWITCH} {stage.hosts[0]} to its new list of revoked certificates")
+            if stage.title.startswith(SWITCH)
+            else stage
+            for stage in todo.stages
+        ),
+    )
+
+
 def turning(todo: Plan) -> tuple[str, ...]:
     """Name the members whose leaves a plan changes while they run."""
     return tuple(host for stage in todo.stages if stage.title.startswith(SWITCH) for host in stage.hosts)
@@ -133,7 +146,7 @@ def refuse_unlisted(want: Wish, now: ClusterState) -> None:
         raise Refused(
             f"members read a list of revoked certificates that certs/{want.cluster.name} does not have: it is "
             "older than a revocation; with its certificates they would refuse everybody; nothing was changed",
-            "put the newer one here; if it is lost: `certs.revoke --serial` of what was revoked makes a list anew",
+            f"put the newer one here (`certs.restore`); if it is lost: {_way_out(want, now)}",
             lacking,
         )
     _refuse_older(want, now)
@@ -155,14 +168,32 @@ def _refuse_older(want: Wish, now: ClusterState) -> None:
         if files
     }
     if told:
-        one = min(serial for files in lost.values() for serials in files.values() for serial in serials)
         raise Refused(
             f"nodes refuse certificates that certs/{want.cluster.name} does not know to be revoked: it is older than "
             "a revocation, and by its list they would be accepted again; nothing was changed",
-            f"put the newer one here (`certs.restore`); if it is lost: `certs.revoke --serial {one} --crl FILE` takes "
-            "in all of a list that was copied from a node",
+            f"put the newer one here (`certs.restore`); if it is lost: {_way_out(want, now)}",
             told,
         )
+
+
+def _way_out(want: Wish, now: ClusterState) -> str:
+    """Say how the lists of the nodes come into a store that lacks something of them: all in one run."""
+    there = {
+        file: frozenset(serial for host in now.hosts.values() for serial in refused(want, host, file))
+        for file in crl.FILES.values()
+    }
+    lost = [
+        serial
+        for port, file in crl.FILES.items()
+        for serial in want.generation.revocations.forgotten(port, there[file])
+    ]
+    if not lost:
+        return "`certs.revoke --serial` of what was revoked makes a list anew"
+    files = [file for file, serials in there.items() if serials]
+    return (
+        f"copy {' and '.join(files)} from a node ({want.cluster.paths.config}/pki/current); "
+        f"`certs.revoke --serial {min(lost)} --crl {','.join(files)}` takes in all of it"
+    )
 
 
 def refused(want: Wish, host: HostState, file: str) -> frozenset[str]:

@@ -12,8 +12,7 @@ from dataclasses import replace
 from ..desired.model import ClusterSpec
 from ..observed.lost import data_paths
 from ..observed.state import ClusterState, Data, HostState
-from ..plan import gates
-from ..plan.step import Stage
+from ..plan.step import Gate, Stage
 from ..plan.steps import SetAside, StopEtcd
 from .ownership import token_of
 
@@ -32,7 +31,19 @@ def halting(now: ClusterState) -> tuple[str, ...]:
     )
 
 
-def clearing(cluster: ClusterSpec, now: ClusterState, stopping: Collection[str] = ()) -> tuple[Stage, ...]:
+def failing(now: ClusterState, waiting: Collection[str]) -> tuple[str, ...]:
+    """Name those of `waiting` that end at each start, a quorum elsewhere or not: the others it would bring up."""
+    hosts = {name: now.hosts[name] for name in waiting}
+    return tuple(
+        name
+        for name, host in hosts.items()
+        if not idle(host) and not host.unit.running and Data.STUCK in (host.data, host.wal)
+    )
+
+
+def clearing(
+    cluster: ClusterSpec, now: ClusterState, stopping: Collection[str], may_stop: Gate
+) -> tuple[Stage, ...]:
     """Stop `stopping`, and set aside there and on idle hosts what etcd would not come up from."""
     names = [
         name
@@ -43,12 +54,31 @@ def clearing(cluster: ClusterSpec, now: ClusterState, stopping: Collection[str] 
         SetAside(name, *(path for path, _ in data_paths(cluster, now.hosts[name]))) for name in names
     )
     return (
-        Stage("Stop first starts that do not get on", tuple(map(StopEtcd, stopping)), gate=_still_unformed),
-        Stage("Set unfinished first starts aside", aside, gate=gates.nobody_runs(names)),
+        Stage("Stop first starts that do not get on", tuple(map(StopEtcd, stopping)), gate=may_stop),
+        Stage("Set unfinished first starts aside", aside, gate=_all_idle(names)),
     )
 
 
-def _still_unformed(later: ClusterState) -> str | None:
+def _all_idle(nodes: Collection[str]) -> Gate:
+    """systemd neither runs etcd on any of `nodes` nor is about to."""
+
+    def gate(later: ClusterState) -> str | None:
+        seen = [(name, later.hosts.get(name)) for name in sorted(nodes)]
+        up = [
+            f"{name}: {_at_work(host) if host else later.unreachable.get(name, 'not observed')}"
+            for name, host in seen
+            if host is None or not idle(host)
+        ]
+        return "; ".join(up) or None
+
+    return gate
+
+
+def _at_work(host: HostState) -> str:
+    return "etcd runs" if host.unit.running else f"etcd is {host.unit.active} ({host.unit.sub})"
+
+
+def still_unformed(later: ClusterState) -> str | None:
     return "the members have elected a leader since the plan was made" if later.formed else None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..desired import service
 from ..desired.hostspec import UNIT_PATH
 from ..desired.spec import DirSpec, FileSpec, LinkSpec
-from ..errors import CommandFailed
+from ..errors import CommandFailed, Refused
 from ..observed.holding import HOLDS, holding
 from ..observed.state import Data
 from ..remote import files, units
@@ -35,7 +35,18 @@ done
 """
 
 _HOLDING = HOLDS + "data=$1 wal=$2\ndata_holds\n"
+
+# etcd keeps a lock on its database, whoever started it; what decides is looked at in the instant before the move.
 _SET_ASIDE = r"""
+active=$(systemctl show -p ActiveState --value etcd.service)
+case $active in
+  inactive | failed) ;;
+  *) echo "systemd says that etcd.service is ${active:-in no state}: it runs, or is about to" >&2; exit 75 ;;
+esac
+db=$1/member/snap/db
+if [ -e "$db" ]; then
+  flock -n "$db" true || { echo "$db is locked (flock: exit $?): by an etcd that systemd did not start" >&2; exit 75; }
+fi
 aside=moved-aside.$(date -u +%Y%m%dT%H%M%S)
 for place do
   for entry in member wal wal.tmp; do
@@ -101,6 +112,9 @@ member=$(printf '%s' "$status" | sed -n 's/.*"member_id":\([0-9]*\).*/\1/p')
 
 BAD_ARCHIVE = 65
 """Exit code of the far script for an archive that is not what we need (EX_DATAERR)."""
+
+IN_USE = 75
+"""Exit code of the far script for data that an etcd has, or may have in a moment (EX_TEMPFAIL)."""
 
 ASIDE = "moved-aside"
 """Beginning of the directory that holds moved data inside a mount point; no data of a member."""
@@ -313,7 +327,20 @@ class SetAside:
         seen = host.run(Command(_HOLDING, (self.data, self.wal), about="look at the data", writes=False))
         if Data.STUCK in holding(seen.text.splitlines()):
             places = (self.data, self.wal) if self.wal else (self.data,)
-            host.run(Command(_SET_ASIDE, places, about=str(self)))
+            try:
+                host.run(Command(_SET_ASIDE, places, about=str(self)))
+            except CommandFailed as error:
+                if error.exit_status != IN_USE:
+                    raise
+                raise Refused(
+                    f"{self.host}: {error.stderr.strip()}; nothing was moved", self._hint()
+                ) from error
+
+    def _hint(self) -> str:
+        return (
+            f"stop what has {self.data} open (`sudo systemctl stop etcd`; started by hand: `ps -C etcd -o pid,args`, "
+            "and end it), then run the task again"
+        )
 
 
 @dataclass(frozen=True)

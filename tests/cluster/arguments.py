@@ -1,7 +1,8 @@
 """The arguments of every process that is started: by the kernel's audit, else by looking again and again.
 
 The audit tells of every single one, on this machine and in its containers. It needs root, and a kernel
-whose audit nobody uses; elsewhere processes that live for some milliseconds only may be missed.
+whose audit nobody uses: there it has to tell. Elsewhere processes that live for some milliseconds only
+may be missed, and who looks says so.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _HEADER, _STATUS, _RULE = struct.Struct("=IHHII"), struct.Struct("=8I"), struct.
 _WORD = re.compile(rb' a\d+(?:\[\d+\])?=(?:"([^"]*)"|([0-9A-F]+))')
 _TIME = re.compile(rb"audit\((\d+\.\d+):")
 _BOOT = "/proc/sys/kernel/random/boot_id"
+BY_AUDIT = "the kernel's audit"
 
 
 @dataclass
@@ -41,23 +43,23 @@ class Seen:
     """What was seen; complete once the watch has ended."""
 
     texts: list[bytes] = field(default_factory=list)
-    every: bool = False
-    """Nothing was missed."""
+    by: str = ""
+    """How; only the audit misses nothing."""
 
 
 @contextmanager
 def watched(node: Node) -> Iterator[Seen]:
     """Collect the arguments of all processes, here and on a node, while something runs."""
-    seen, ended = Seen(), Event()
+    ended, obstacle = Event(), unheard(node)
+    seen = Seen(by=f"looking at /proc, for {obstacle}" if obstacle else BY_AUDIT)
     with ExitStack() as stack:
         works: list[Callable[[], None]] = [
             lambda: _look_here(seen, ended),
             lambda: _look_at(node, seen, ended),
         ]
-        if Path(_BOOT).read_text() == execute(node, f"cat {_BOOT}"):
-            with suppress(OSError, KeyError):
-                audit = stack.enter_context(_audit())
-                works, seen.every = [lambda: audit.listen(seen, ended)], True
+        if not obstacle:
+            audit = stack.enter_context(_audit())
+            works = [lambda: audit.listen(seen, ended)]
         threads = [Thread(target=work) for work in works]
         for thread in threads:
             thread.start()
@@ -67,6 +69,20 @@ def watched(node: Node) -> Iterator[Seen]:
             ended.set()
             for thread in threads:
                 thread.join()
+
+
+def unheard(node: Node) -> str:
+    """Say why the kernel's audit cannot tell of a node's processes; empty if it can."""
+    if Path(_BOOT).read_text() != execute(node, f"cat {_BOOT}"):
+        return "the node runs on another machine"
+    if platform.machine() not in _EXEC:
+        return f"nobody has looked up the system calls of {platform.machine()}"
+    try:
+        with _conversation() as audit:
+            _, enabled, _, pid, *_ = audit.status()
+    except OSError as error:
+        return f"the audit says {error}"
+    return "somebody uses the audit" if pid or enabled else ""
 
 
 def _look_here(seen: Seen, ended: Event) -> None:
@@ -84,16 +100,21 @@ def _look_at(node: Node, seen: Seen, ended: Event) -> None:
 
 
 @contextmanager
-def _audit() -> Iterator[_Audit]:
-    """Have the kernel tell of every program that is started. OSError where it does not."""
+def _conversation() -> Iterator[_Audit]:
+    """Talk to the kernel about its audit. OSError where it does not."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _AUDIT) as sock:
         sock.bind((0, 0))
         sock.settimeout(0.3)
         sock.setsockopt(socket.SOL_SOCKET, _FORCED_BUFFER, 1 << 26)
-        audit, rule = _Audit(sock), _rule()
-        _, enabled, _, pid, _, backlog, lost, _ = audit.status()
-        if pid or enabled:
-            raise BlockingIOError("somebody uses it")
+        yield _Audit(sock)
+
+
+@contextmanager
+def _audit() -> Iterator[_Audit]:
+    """Have the kernel tell of every program that is started."""
+    with _conversation() as audit:
+        rule = _rule()
+        *_, backlog, lost, _ = audit.status()
         audit.set(1, os.getpid(), 1 << 16)
         try:
             audit.ask(_ADD_RULE, rule)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 import io
 import re
@@ -14,8 +13,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+import pyrage
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -23,7 +24,8 @@ from etcdctl_remote.errors import Failed
 from etcdctl_remote.lab.hosts import execute
 from etcdctl_remote.lab.model import Lab, Node, each
 
-FOLDERS = ("/tmp", "/var/tmp", "/run", "/dev/shm")
+FOLDERS = ("/tmp", "/var/tmp", "/run", "/dev/shm", "/root", "/home", "/var/log")
+"""Searched on a node beside etcd's own directory, files of up to 1 MiB: 15 ms for the last three."""
 CONFIG = "/etc/etcd"
 FORGOTTEN = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 """A key in a file or a text, whosever it is."""
@@ -31,21 +33,51 @@ WINDOW = 16
 """So many characters of base64 in a row tell a secret."""
 STRIDE = 4
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{%d,}" % WINDOW)
-_WANTED = {".key": "f 640", ".crt": "f 644", ".crl": "f 644", ".env": "f 640", "identity": "f 644"}
+_FILES = "pki/[0-9a-f]{16}"
+_WRITING = r"(\.etcdctl-remote\.[0-9a-f]{12}/)?"
+_OWN_KEY = re.compile(rf"{_FILES}/{_WRITING}(server|peer|etcdctl)\.key")
+_WANTED = {
+    re.compile(rf"|pki|{_FILES}"): "d 750",
+    re.compile(r"member|pki/current"): "l 777",
+    re.compile(rf"identity|{_FILES}/((server|peer|etcdctl|(peer-)?ca)\.crt|(peer-)?ca\.crl)"): "f 644",
+    re.compile(r"etcdctl\.env"): "f 640",
+    _OWN_KEY: "f 640",
+}
+"""All there may be in etcd's directory, by its path there."""
 
-# $1 etcd's directory, then where files are that were meant to be gone. Three lines of base64: what lies
-# below the first one, a tar of what lies in the others, the system's journal. Then etcd is stopped.
+# $1 etcd's directory, the others are where files are that were meant to be gone. Three lines of base64: what
+# there is below the first, a tar of all files, the system's journal; and a last one. Then etcd is stopped.
 LOOK = r"""
-config=$1; shift
-find "$config" -printf '%p|%y %m %u:%g\0' 2>/dev/null | base64 -w0; echo
-find "$@" -xdev \( -path /run/log -o -path /run/udev \) -prune -o -type f -size -1025k -print0 2>/dev/null |
-  tar -cf - --null -T - 2>/dev/null | base64 -w0; echo
+find "$1" -printf '%p|%y %m %u:%g\0' 2>/dev/null | base64 -w0; echo
+find "$@" -xdev \( -path /run/log -o -path /run/udev -o -path /var/log/journal \) -prune \
+  -o -type f -size -1025k -print0 2>/dev/null | tar -cf - --null -T - 2>/dev/null | base64 -w0; echo
 journalctl -q --no-pager -o cat 2>/dev/null | base64 -w0; echo
+echo end
 """
 STOP = "systemctl stop --no-block etcd.service || :\n"
+BROKEN = (Failed, ValueError, tarfile.TarError)
+"""What becomes of a look when the node goes down meanwhile."""
 
 
 # -- what is secret ------------------------------------------------------------------------
+
+_OPENERS: list[pyrage.x25519.Identity | str] = []
+
+
+def opened_by(opener: pyrage.x25519.Identity | str) -> None:
+    """Take the identity or the passphrase that opens a test's sealed keys, before there are any."""
+    _OPENERS.insert(0, opener)
+
+
+@functools.lru_cache(maxsize=256)
+def opened(sealed: bytes) -> bytes:
+    """Open a sealed key: one that nobody can open would be searched for in vain."""
+    for opener in _OPENERS:
+        with suppress(pyrage.DecryptError):
+            if isinstance(opener, str):
+                return bytes(pyrage.passphrase.decrypt(sealed, opener))
+            return bytes(pyrage.decrypt(sealed, [opener]))
+    raise AssertionError("no test has told what opens a sealed key: see secrets.opened_by")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -78,16 +110,27 @@ class Keys:
 
     secrets: frozenset[bytes]
     windows: frozenset[bytes]
+    signing: frozenset[bytes] = frozenset()
+    """Those among the secrets that are CAs': no node has one."""
 
     @classmethod
     def below(cls, *folders: Path) -> Keys:
-        """Take every key that lies in a `*.key` below these folders, sealed ones apart."""
-        paths = [path for folder in folders for path in folder.rglob("*.key") if path.is_file()]
-        secrets = frozenset(secret for path in paths for secret in _secrets(path.read_bytes()))
-        return cls(secrets, frozenset(window for one in secrets for window in _windows(one)))
+        """Take every key that lies in a `*.key` or, sealed, in a `*.key.age` below these folders."""
+        paths = {path for folder in folders for path in folder.rglob("*.key") if path.is_file()}
+        found = {path: _secrets(path.read_bytes()) for path in paths}
+        sealed = {path for folder in folders for path in folder.rglob("*.key.age")}
+        found |= {path: _secrets(opened(path.read_bytes())) for path in sealed}
+        secrets = frozenset(chain.from_iterable(found.values()))
+        signing = frozenset(chain.from_iterable(found[path] for path in found if "ca" in path.parts[-3:-1]))
+        return cls.of(secrets, signing)
+
+    @classmethod
+    def of(cls, secrets: frozenset[bytes], signing: frozenset[bytes]) -> Keys:
+        return cls(secrets, frozenset(window for one in secrets for window in _windows(one)), signing)
 
     def __or__(self, other: Keys) -> Keys:
-        return Keys(self.secrets | other.secrets, self.windows | other.windows)
+        both = self.windows | other.windows
+        return Keys(self.secrets | other.secrets, both, self.signing | other.signing)
 
     def shown_in(self, text: bytes) -> bool:
         """Tell whether one of them, or anybody's in PEM, is in a text."""
@@ -115,8 +158,11 @@ class Sight:
 
     @classmethod
     def read(cls, told: str) -> Sight:
-        """Read what LOOK says."""
-        modes, packed, journal = map(base64.b64decode, told.splitlines())
+        """Read what LOOK says; one of BROKEN if that is not all of it."""
+        *lines, end = told.splitlines() or [""]
+        modes, packed, journal = (base64.b64decode(line, validate=True) for line in lines)
+        if end != "end" or not packed.endswith(bytes(1024)):
+            raise ValueError("the answer is cut off")
         listed = dict(line.rsplit("|", 1) for line in modes.decode(errors="replace").split("\0")[:-1])
         files = {}
         with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
@@ -133,35 +179,45 @@ def look(node: Node, then: str = "") -> Sight:
 
 def complaints(seen: Sight, keys: Keys) -> Iterator[str]:
     """Say what is wrong on a node: a key where none belongs, a file with wrong rights."""
+    root, signing = next(iter(seen.modes), CONFIG), Keys.of(keys.signing, keys.signing)
     for path, content in seen.files.items():
-        if keys.shown_in(content):
+        if _OWN_KEY.fullmatch(path.removeprefix(f"{root}/")):
+            if signing.theirs_in(content):
+                yield f"{path} has the key of a CA"
+        elif _told_by(Path(path), content, keys):
             yield f"{path} has a private key"
     if keys.shown_in(seen.journal):
         yield "the systemd journal has a private key"
     yield from wrong_rights(seen.modes)
 
 
+def _told_by(path: Path, content: bytes, keys: Keys) -> bool:
+    """Tell whether a file has a key; one to log in with is no secret of ours."""
+    return keys.theirs_in(content) if path.parent.name == ".ssh" else keys.shown_in(content)
+
+
 def wrong_rights(modes: dict[str, str]) -> Iterator[str]:
-    """Name what below etcd's directory somebody could read who must not, or change."""
+    """Name what below etcd's directory does not belong there, or somebody could read or change who must not."""
     root = next(iter(modes), "")
     if f"{root}/pki" not in modes:
         return  # somebody else's, or taken away: no key of ours was ever there
     group = modes[root].rpartition(":")[2]
     for path, about in modes.items():
-        if about != wanted(Path(path), about, group):
-            yield f"{path} is {about!r}, wanted {wanted(Path(path), about, group)!r}"
+        right = wanted(Path(path).relative_to(root), about, group)
+        if about != right:
+            yield f"{path} is {about!r}, wanted {right!r}"
 
 
 def wanted(path: Path, about: str, group: str) -> str:
     """Say what a path should be; of what a run is writing just now only root sees anything."""
-    kind, mode, _ = about.split()
     if path.name.startswith(".etcdctl-remote."):
         return "d 700 root:root"
     if any(parent.name.startswith(".etcdctl-remote.") for parent in path.parents):
         return about
-    if kind == "l":
-        return "l 777 root:root"
-    expected = "d 750" if kind == "d" else _WANTED.get(path.suffix or path.name, f"f {mode}")
+    name = "" if path == Path() else str(path)
+    expected = next((right for known, right in _WANTED.items() if known.fullmatch(name)), None)
+    if expected is None:
+        return "nothing"
     return f"{expected} root:{group if expected in ('d 750', 'f 640') else 'root'}"
 
 
@@ -215,7 +271,7 @@ def quieten(given: Sequence[Lab]) -> None:
     """Search labs that a test is done with, and stop etcd on them: a pool of idle clusters would cost a core."""
     places = [(lab, node) for lab in given for node in lab.hosts]
     keys = {lab.name: Keys.below(stores(lab)) for lab in given}
-    seen = each(places, lambda place: _last_look(place[1]))
+    seen = each(places, lambda place: last_look(place[1]))
     wrong = [
         f"{node.container}: {what}"
         for (lab, node), sight in zip(places, seen, strict=True)
@@ -228,13 +284,13 @@ def quieten(given: Sequence[Lab]) -> None:
         shutil.rmtree(scratch(lab.inventory), ignore_errors=True)
 
 
-def _last_look(node: Node) -> Sight | None:
+def last_look(node: Node) -> Sight | None:
     """Look, and stop etcd; a node that a test has switched off is quiet, and not asked."""
     if node.handle().status != "running":
         return None
     try:
         return look(node, STOP)
-    except (Failed, binascii.Error):
+    except BROKEN:
         if node.handle().status == "running":
             raise
         return None

@@ -15,7 +15,7 @@ from etcdctl_remote.lab.model import Lab, Node
 from tests.conftest import NEWEST, Release
 from tests.unit.pki import openssl
 
-from . import authorities, drive
+from . import authorities, drive, secrets
 
 pytestmark = pytest.mark.cluster
 
@@ -182,6 +182,7 @@ def test_sealed_keys_and_a_backup(lab1: Lab, tmp_path: Path) -> None:
     lab, identity, away = lab1, tmp_path / "identity.txt", tmp_path / "away.txt"
     made = pyrage.x25519.Identity.generate()
     identity.write_text(f"{made}\n")
+    secrets.opened_by(made)
     sealing = f"{{protect: age, recipients: [{made.to_public()}], identity: {identity}}}"
     drive.edit(lab, pki=f"{{ca_key: {sealing}}}")
     drive.deploy(lab)

@@ -149,7 +149,7 @@ def test_a_port_taken_after_the_preflight_fails_the_start(lab3: Lab) -> None:
 def test_a_start_that_systemd_cuts_short_is_explained(lab_factory: LabFactory) -> None:
     """A TimeoutStartSec of somebody's own: etcd is ready only once a leader is elected."""
     lab = lab_factory(1)
-    drive.edit(lab, service="{TimeoutStartSec: 100ms}")
+    drive.edit(lab, service="{TimeoutStartSec: 30ms}")
     done = drive.fails(lab, 1, "Start all members together")
     drive.tells(done, "n1:", "systemd ended etcd before it was ready")
     drive.tells(done, "start operation timed out")

@@ -13,7 +13,7 @@ from etcdctl_remote.lab.model import Lab, Node
 from tests.conftest import NEWEST, Release
 from tests.unit.pki import openssl
 
-from . import authorities, drive
+from . import authorities, drive, secrets
 
 pytestmark = pytest.mark.cluster
 
@@ -25,6 +25,7 @@ PORTS = "{metrics: 2381}"
 def phrases(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in ("CA_PHRASE", "IMPORT_PHRASE", "BACKUP_PHRASE"):
         monkeypatch.setenv(name, f"the {name} of a test")
+    secrets.opened_by("the CA_PHRASE of a test")
     return monkeypatch
 
 

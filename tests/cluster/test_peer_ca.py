@@ -61,5 +61,5 @@ def back(lab: Lab, own: Files) -> None:
     assert taken(lab, own) == {200}
     drive.must(lab, "health")
     drive.settle_nothing(lab)
-    state = "a CA is being replaced: the new one signs, the old one is still trusted (2 of 3)"
+    state = "a CA is being replaced (state 2 of 3, leaves from the new)"
     assert any(note.startswith(state) for note in drive.document(lab, "certs")["notes"])

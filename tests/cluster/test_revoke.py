@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import shlex
+import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -25,6 +27,9 @@ from . import drive
 from .traffic import traffic
 
 pytestmark = pytest.mark.cluster
+
+UNHEARD = "7F935E19AABBCCDDEEFF0011"
+"""A serial of no certificate."""
 
 
 def etcdctl(programs: Path, line: str, node: Node | None = None) -> subprocess.CompletedProcess[str]:
@@ -88,7 +93,7 @@ def test_an_application_is_shut_out_and_nobody_else(lab3: Lab, programs: Release
     drive.must(lab3, "certs.issue", "--name", "app", "--out", str(out))
     app = operator.replace("operator.", "app.")
     assert members(lab3, release, app) == {True}
-    before = drive.pids(lab3)
+    older, before = shutil.copytree(store(lab3), tmp_path / "older", symlinks=True), drive.pids(lab3)
     with traffic(lab3, lab3.nodes[0]) as seen:
         done = drive.must(lab3, "certs.revoke", "--name", "app", "-y")
     drive.tells(done, "every member restarts once")
@@ -101,6 +106,7 @@ def test_an_application_is_shut_out_and_nobody_else(lab3: Lab, programs: Release
     assert members(lab3, release, operator) == {True}
 
     by_serial(lab3, release, out, operator)
+    an_older_store(lab3, older)
     again_and_refused(lab3)
     keys = [line for key in out.glob("*.key") for line in key.read_text().splitlines()[1:-1]]
     journal = lab3.inventory.with_suffix(".journal.jsonl").read_text("utf-8")
@@ -124,14 +130,42 @@ def by_serial(lab3: Lab, release: Path, out: Path, operator: str) -> None:
     assert drive.pids(lab3) == before
     assert members(lab3, release, other) == {False}
     assert members(lab3, release, operator) == {True}
-    done = drive.must(lab3, "certs.revoke", "--serial", "7F935E19AABBCCDDEEFF0011", "-y")
+    unheard = ("certs.revoke", "--serial", f"serial={UNHEARD}", "-y")
+    refused = drive.run(lab3, *unheard)
+    assert refused.code == 2, refused
+    drive.tells(refused, "error: ", "nobody here knows a certificate of this serial")
+    drive.tells(refused, f"to agree, give --confirm {lab3.name}")
+    done = drive.must(lab3, *unheard, "--confirm", lab3.name)
     drive.tells(done, "twin of the same serial")
     assert "proven on n1, n2, n3" in done.err
     assert "goes along" not in done.out + done.err
-    drive.tells(done, "every member restarts once")  # nobody knows whose it was: peers get their first list
+    drive.tells(done, "the first list for peers", "every member restarts once")
     for node in lab3.nodes:
         mode = execute(node, 'stat -Lc "%a %U" "$1"', f"{drive.PKI}/ca.crl").split()
         assert mode == ["644", "root"]
+
+
+def store(lab: Lab) -> Path:
+    """The certificates on the laptop."""
+    return lab.state / "certs" / lab.name
+
+
+def an_older_store(lab3: Lab, older: Path) -> None:
+    """A copy from before all that was revoked: the lists of a node lead out, and no node is touched."""
+    shutil.rmtree(store(lab3))
+    older.rename(store(lab3))
+    refused = drive.run(lab3, "plan")
+    assert refused.code == 4, refused
+    drive.tells(refused, "copy ca.crl and peer-ca.crl from a node", "--crl ca.crl,peer-ca.crl")
+    lists = [lab3.state / name for name in ("ca.crl", "peer-ca.crl")]
+    for path in lists:
+        path.write_bytes(base64.b64decode(execute(lab3.nodes[0], 'base64 "$1"', f"{drive.PKI}/{path.name}")))
+    given = ",".join(map(str, lists))
+    with drive.untouched(lab3, "/var/lib/etcd"):
+        done = drive.must(lab3, "certs.revoke", "--serial", UNHEARD, "--crl", given, "-y")
+    drive.tells(done, "only the store here takes it in")
+    drive.tells(done, "proven on n1, n2, n3")
+    drive.settle_nothing(lab3)
 
 
 def again_and_refused(lab3: Lab) -> None:

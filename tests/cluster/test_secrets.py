@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
 from pathlib import Path
 
 import pyrage
@@ -10,9 +12,10 @@ from cryptography.hazmat.primitives import serialization as ser
 
 from etcdctl_remote.lab.hosts import execute, write
 from etcdctl_remote.lab.model import Lab
+from tests.conftest import TOLD
 
 from . import drive, secrets
-from .arguments import watched
+from .arguments import BY_AUDIT, unheard, watched
 
 pytestmark = pytest.mark.cluster
 
@@ -23,7 +26,9 @@ PHRASE = "a secret of this test"
 def identity(tmp_path: Path) -> Path:
     """What opens the sealed CA keys."""
     path = tmp_path / "identity.txt"
-    path.write_text(f"{pyrage.x25519.Identity.generate()}\n")
+    made = pyrage.x25519.Identity.generate()
+    path.write_text(f"{made}\n")
+    secrets.opened_by(made)
     return path
 
 
@@ -36,8 +41,11 @@ def lab(lab_factory: drive.Factory, identity: Path) -> Lab:
     return made
 
 
-def test_no_key_is_an_argument_or_left_somewhere(lab: Lab, identity: Path, tmp_path: Path) -> None:
+def test_no_key_is_an_argument_or_left_somewhere(
+    lab: Lab, identity: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """By the arguments of every process here and on the node, of which the kernel's audit tells where it can."""
+    can_tell = not unheard(lab.nodes[0])
     node, out, copy = lab.nodes[0], tmp_path / "app", str(tmp_path / "copy.age")
     by = ("--passphrase", "env:PHRASE")
     runs = (
@@ -57,14 +65,16 @@ def test_no_key_is_an_argument_or_left_somewhere(lab: Lab, identity: Path, tmp_p
             assert done.code == 0, done
             keys |= secrets.Keys.below(secrets.stores(lab), tmp_path)
             said += [done.out.encode(), done.err.encode()]
-    assert len(keys.secrets) >= 3 * 3 + 2, "three times three leaves, an application's, an operator's"
+    record_property(TOLD, f"arguments of processes: {len(seen.texts)} records, by {seen.by}")
+    assert (seen.by == BY_AUDIT) == can_tell
+    assert len(keys.secrets) >= 3 * 3 + 2 + 4, "three times three leaves, two handed out, four of CAs"
     found = secrets.look(node)
-    told = [*seen.texts, *said, found.journal, *found.files.values(), Path(copy).read_bytes()]
+    told = [*seen.texts, *said, found.journal, Path(copy).read_bytes()]
     assert any(b"certs.restore" in text for text in seen.texts)
     assert any(b"sha256sum" in text for text in seen.texts), "what the node runs is seen"
-    assert not [text for text in told if keys.theirs_in(text)]
+    assert not [text for text in told if keys.shown_in(text)]
     for secret in (PHRASE, identity.read_text().strip()):
-        assert not [text for text in told if secret.encode() in text]
+        assert not [text for text in (*told, *found.files.values()) if secret.encode() in text]
     assert {path.suffix for path in secrets.stores(lab).glob("*/ca/*/*key*")} == {".age"}
     private = [Path(copy), out / "app.key", tmp_path / "operator" / "operator.key"]
     assert [path.stat().st_mode & 0o777 for path in private] == [0o600] * 3
@@ -84,20 +94,30 @@ def what_is_planted_is_found(lab: Lab, keys: secrets.Keys) -> None:
     """The search that follows every test on nodes complains of a key in a file, and of open ones."""
     node = lab.nodes[0]
     assert list(secrets.complaints(secrets.look(node), keys)) == []
+    sealed = next(secrets.stores(lab).glob("*/ca/*/peer-ca.key.age")).read_bytes()
+    ca = der(secrets.opened(sealed))
     pem = (secrets.stores(lab) / lab.name / "current" / "n1" / "server.key").read_bytes()
-    pkcs8 = ser.PrivateFormat.PKCS8, ser.NoEncryption()
-    der = ser.load_pem_private_key(pem, None).private_bytes(ser.Encoding.DER, *pkcs8)
     write(node, "/var/tmp/left.pem", pem)
-    write(node, "/var/tmp/left.der", der)
+    write(node, "/root/left.der", ca)
     execute(
         node,
-        f"""mv /var/tmp/left.der /run && chmod 644 {drive.PKI}/peer.key
-        systemd-cat echo {pem.splitlines()[1].decode()} && journalctl --sync""",
+        f"""cp -p {drive.PKI}/server.key {drive.PKI}/server.key.bak && chmod 644 {drive.PKI}/peer.key
+        systemd-cat echo {base64.b64encode(ca).decode()} && journalctl --sync""",
     )
     found = list(secrets.complaints(secrets.look(node), keys))
-    assert len(found) == 4, found
-    assert found[2] == "the systemd journal has a private key"
-    assert {line.split()[0] for line in found[:2]} == {"/var/tmp/left.pem", "/run/left.der"}
-    assert "peer.key is 'f 644 root:etcd'" in found[3]
-    rights = f"chmod 640 {drive.PKI}/peer.key; rm /var/tmp/left.pem /run/left.der"
+    held = execute(node, 'readlink -f "$1"', drive.PKI).strip()
+    assert sorted(found) == [
+        f"{held}/peer.key is 'f 644 root:etcd', wanted 'f 640 root:etcd'",
+        f"{held}/server.key.bak has a private key",
+        f"{held}/server.key.bak is 'f 640 root:etcd', wanted 'nothing'",
+        "/root/left.der has a private key",
+        "/var/tmp/left.pem has a private key",
+        "the systemd journal has a private key",
+    ]
+    rights = f"chmod 640 {drive.PKI}/peer.key; rm /var/tmp/left.pem /root/left.der {drive.PKI}/server.key.bak"
     execute(node, f"{rights}; journalctl -q --rotate --vacuum-time=1s >/dev/null 2>&1")
+
+
+def der(pem: bytes) -> bytes:
+    pkcs8 = ser.PrivateFormat.PKCS8, ser.NoEncryption()
+    return ser.load_pem_private_key(pem, None).private_bytes(ser.Encoding.DER, *pkcs8)

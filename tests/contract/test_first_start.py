@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from etcdctl_remote.errors import Refused
 from etcdctl_remote.lab.releases import FOR_TESTS
 from etcdctl_remote.observed.holding import HOLDS, holding
 from etcdctl_remote.observed.state import Data
@@ -73,6 +74,26 @@ def comes_up(programs: Path, data: Path) -> bool:
     return False
 
 
+def set_aside_until(end: float, data: Path) -> None:
+    """Try again and again: an etcd that starts cuts its log to measure and makes it big again."""
+    while time.monotonic() < end:
+        set_aside(data)
+
+
+def leave_a_bare_log(data: Path) -> None:
+    """As if the first start had been cut off behind the head of its log."""
+    segment = (data / SEGMENT).read_bytes()
+    (data / SEGMENT).write_bytes(segment[:HEAD].ljust(64 << 20, b"\0"))
+    (data / "member/snap/db").write_bytes(database())
+
+
+def wait_for(path: Path) -> None:
+    """Return as soon as this is there."""
+    end = time.monotonic() + SECONDS
+    while not path.exists():
+        assert time.monotonic() < end
+
+
 def judged(data: Path) -> Data:
     """What the script and the judge say."""
     script = f"{HOLDS}data=$1 wal=\ndata_holds\n"
@@ -81,9 +102,13 @@ def judged(data: Path) -> Data:
     return holding(done.stdout.splitlines())[0]
 
 
-def set_aside(data: Path) -> None:
-    """Do on this machine what the step does on a host."""
-    here: Any = Local("n1")
+def set_aside(data: Path, active: str = "inactive") -> None:
+    """Do on this machine what the step does on a host, where systemd says this of the unit."""
+    programs = data.parent / "bin"
+    programs.mkdir(exist_ok=True)
+    (programs / "systemctl").write_text(f"#!/bin/sh\necho {active}\n")
+    (programs / "systemctl").chmod(0o755)
+    here: Any = Local("n1", path=f"{programs}:{Local.path}")
     SetAside("n1", str(data)).run(here, lambda done, total: None)
 
 
@@ -100,12 +125,35 @@ def test_a_first_start_killed_on_its_way_is_known_for_one(member: tuple[Path, Pa
     """Killed once this is there: never taken for somebody's data; cleared, etcd forms its cluster."""
     programs, data = member
     with etcd(programs, data):
-        end = time.monotonic() + SECONDS
-        while not (data / seen).exists():
-            assert time.monotonic() < end
+        wait_for(data / seen)
     assert judged(data) in (Data.EMPTY, Data.BEGUN, Data.STUCK, Data.MEMBER)
     set_aside(data)
     assert judged(data) in (Data.EMPTY, Data.BEGUN, Data.MEMBER)
+    assert comes_up(programs, data)
+
+
+def test_what_an_etcd_has_open_stays_where_it_is(member: tuple[Path, Path]) -> None:
+    """Started by hand, so systemd knows of none; nor is it moved while systemd starts it again and again."""
+    programs, data = member
+    with etcd(programs, data):
+        wait_for(data / "member/wal")
+    leave_a_bare_log(data)
+    with etcd(programs, data) as (process, _):
+        end = time.monotonic() + SECONDS
+        while subprocess.run(["flock", "-n", data / "member/snap/db", "true"], check=False).returncode == 0:
+            assert time.monotonic() < end
+        with pytest.raises(Refused, match=r"n1: .*/member/snap/db is locked .*nothing was moved") as refused:
+            set_aside_until(end, data)
+        assert f"stop what has {data} open" in refused.value.hint
+        assert process.poll() is None
+    leave_a_bare_log(data)
+    for active in ("activating", "active", "deactivating", ""):
+        with pytest.raises(Refused, match=f"n1: systemd says that etcd.service is {active or 'in no state'}"):
+            set_aside(data, active)
+    assert sorted(each.name for each in data.iterdir()) == ["member"]
+    assert judged(data) is Data.STUCK
+    set_aside(data, "failed")
+    assert judged(data) is Data.EMPTY
     assert comes_up(programs, data)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,12 +22,24 @@ FIRST, SECOND = "0000000000000000-0000000000000000.wal", "0000000000000001-00000
 HEAD = log(4, 1, 5, size=64 << 10)
 
 
-def holds(data: Path, wal: Path | None = None) -> tuple[Data, Data]:
+ORDINARY: dict[str, Any] = {} if os.geteuid() else {"user": "nobody"}
+"""Whom modes hold back: root reads everything."""
+
+
+def holds(data: Path, wal: Path | None = None, **who: Any) -> tuple[Data, Data]:
     script = f"{HOLDS}data=$1 wal=$2\ndata_holds\n"
     words = ["sh", "-c", script, "sh", str(data), str(wal or "")]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, capture_output=True, text=True, check=True, **who)
     assert done.stderr == ""
     return holding(done.stdout.splitlines())
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may look into, unlike those that pytest makes."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 def lay(folder: Path, files: dict[str, bytes | None]) -> Path:
@@ -99,11 +115,47 @@ def test_a_log_elsewhere_is_judged_with_its_database(
     assert holds(lay(tmp_path / "data", data), lay(tmp_path / "wal", wal)) == found
 
 
+@pytest.mark.parametrize(
+    ("files", "closed", "mode"),
+    [
+        ({"member/snap/db": database()}, "member", 0o000),
+        ({"member/snap/db": database()}, "member", 0o444),
+        ({"member/snap/db": database()}, "member/snap", 0o000),
+        ({"member/snap/db": database()}, "member/snap", 0o444),
+        ({"member/snap/db": database()}, "member/snap/db", 0o000),
+        ({f"member/wal/{FIRST}": HEAD, "member/snap/db": database()}, "member/wal", 0o000),
+        ({"member/wal": None}, "member/wal", 0o000),
+        ({}, ".", 0o000),
+    ],
+)
+def test_what_cannot_be_read_is_unknown(
+    open_folder: Path, files: dict[str, bytes | None], closed: str, mode: int
+) -> None:
+    """Never empty, and never a first start: at each depth, for whoever may not look."""
+    data = lay(open_folder / "data", files)
+    assert holds(data, **ORDINARY)[0] is not Data.UNKNOWN
+    before = (data / closed).stat().st_mode
+    (data / closed).chmod(mode)
+    assert holds(data, **ORDINARY) == (Data.UNKNOWN, Data.ABSENT)
+    (data / closed).chmod(before)
+
+
+def test_a_log_elsewhere_that_cannot_be_read_leaves_both_unknown(open_folder: Path) -> None:
+    """What a database without a log means depends on that log."""
+    data = lay(open_folder / "data", {"member/snap/db": database()})
+    wal = lay(open_folder / "log", {f"wal/{FIRST}": HEAD})
+    assert holds(data, wal, **ORDINARY) == (Data.STUCK, Data.STUCK)
+    (wal / "wal").chmod(0o000)
+    assert holds(data, wal, **ORDINARY) == (Data.UNKNOWN, Data.UNKNOWN)
+    (wal / "wal").chmod(0o755)
+
+
 def test_an_answer_that_is_cut_off_proves_nothing() -> None:
     """Neither a log nor a database of which not all was sent is taken for an empty one."""
     assert holding([]) == (Data.UNKNOWN, Data.ABSENT)
     assert holding(["odd"]) == (Data.UNKNOWN, Data.ABSENT)
     assert holding(["empty", "db 20480 "]) == (Data.TORN, Data.ABSENT)
     assert holding(["empty", "db 20480 %%"]) == (Data.TORN, Data.ABSENT)
+    assert holding(["empty", "unread /d/member", "db 0 "]) == (Data.UNKNOWN, Data.ABSENT)
     assert holding(["empty", "log "]) == (Data.MEMBER, Data.ABSENT)
     assert not bare_log(log(4, 1, 5, size=48)[:40])

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from etcdctl_remote.desired.hostspec import UNIT_PATH
 from etcdctl_remote.desired.identity import Marker as MarkerFile
-from etcdctl_remote.observed.state import Marker, PathState, Told, UnitState
+from etcdctl_remote.observed.state import Data, Marker, PathState, Told, UnitState
 from etcdctl_remote.pki.inspect import signed_by
 
 MARKER = "/etc/etcd/member"
@@ -39,6 +39,9 @@ class Machine:
     digest: str | None = None
     flags: tuple[str, ...] = ()
     """The command line that etcd was started with."""
+    stuck: bool = False
+    """Whether a first start left a database that etcd ends from, and systemd starts it again and again."""
+    looping: bool = False
     foreign: bool = False
     ready: bool = False
     starts: int = 0
@@ -66,10 +69,19 @@ class Machine:
         found = MarkerFile.decode(identity.text.encode())
         return Marker(found.cluster, int(found.cluster_id, 16), int(found.member_id, 16), found.name)
 
+    def data(self) -> Data:
+        """As a look into the data directory tells it."""
+        if self.foreign:
+            return Data.OTHER
+        if self.log is not None:
+            return Data.MEMBER
+        return Data.STUCK if self.stuck else Data.ABSENT
+
     def unit_state(self) -> UnitState:
         """As systemd tells it."""
         return UnitState(
-            active="active" if self.running else "failed" if self.failed else "inactive",
+            active=self.active(),
+            sub="running" if self.running else "auto-restart" if self.looping else "dead",
             result="exit-code" if self.failed and not self.running else "success",
             enabled="enabled" if self.unit else "",
             fragment=UNIT_PATH if self.unit else "",
@@ -78,6 +90,12 @@ class Machine:
             program="/opt/etcd/v3.6.14/etcd" if self.running else None,
             flags=self.flags if self.running else None,
         )
+
+    def active(self) -> str:
+        """The unit's ActiveState."""
+        if self.running:
+            return "active"
+        return "activating" if self.looping else "failed" if self.failed else "inactive"
 
     def told(self) -> Told:
         """As the unit's command line tells it."""

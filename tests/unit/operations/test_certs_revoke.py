@@ -17,7 +17,7 @@ from etcdctl_remote.desired import inventory, versions
 from etcdctl_remote.desired.model import Version
 from etcdctl_remote.errors import Refused, UsageError
 from etcdctl_remote.observed.state import ClusterState
-from etcdctl_remote.operations import converge
+from etcdctl_remote.operations import converge, leaves
 from etcdctl_remote.operations.certs_issue import issue
 from etcdctl_remote.operations.certs_revoke import FIRST, LATER, OPEN, Wanted, found, listed, planner
 from etcdctl_remote.operations.wish import Wish
@@ -35,6 +35,7 @@ from tests.unit.operations.test_deploy import bare
 from tests.unit.operations.world import World, run
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+CLIENTS = FIRST.format("clients")
 INVENTORY = """
 cluster: demo
 version: "{version}"
@@ -93,7 +94,7 @@ def test_the_first_revocation_restarts_one_by_one_and_the_next_none(tmp_path: Pa
     first, plan = revoking(want, Wanted("app"))
     todo = plan(first, world.observe())
     assert sorted(restarts(todo)) == ["n1", "n2", "n3"]
-    assert [note for note in (FIRST, LATER, OPEN) if note in todo.notes] == [FIRST, OPEN]
+    assert [note for note in (CLIENTS, LATER, OPEN) if note in todo.notes] == [CLIENTS, OPEN]
     assert "app (serial" in todo.title
     world.forget()
     run(todo, world)
@@ -105,7 +106,11 @@ def test_the_first_revocation_restarts_one_by_one_and_the_next_none(tmp_path: Pa
     todo = plan(second, world.observe())
     assert todo
     assert restarts(todo) == []
-    assert [note for note in (FIRST, LATER, OPEN) if note in todo.notes] == [LATER, OPEN]
+    assert [note for note in (CLIENTS, LATER, OPEN) if note in todo.notes] == [LATER, OPEN]
+    assert [stage.title for stage in todo.stages] == [
+        f"Switch {name} to its new list of revoked certificates" for name in ("n1", "n2", "n3")
+    ]
+    assert leaves.turning(todo) == ("n1", "n2", "n3"), "known again as what changes under a running member"
     assert all(len(stage.hosts) == 1 for stage in todo.stages)
     assert all(stage.until for stage in todo.stages)
 
@@ -124,6 +129,20 @@ def test_killed_after_each_step_the_rest_is_planned(tmp_path: Path) -> None:
         run(again(later, world.observe()), world)
         assert not again(later, world.observe())
         assert world.has_quorum()
+
+
+def test_the_first_list_of_peers_is_said_to_be_that(tmp_path: Path) -> None:
+    """It restarts every member like the first of clients; it is not the first revocation."""
+    want = wish(tmp_path)
+    world = deployed(want)
+    app(want)
+    later, plan = revoking(want, Wanted("app"))
+    run(plan(later, world.observe()), world)
+    later, plan = revoking(want, Wanted(serial="abc"))
+    todo = plan(later, world.observe())
+    assert sorted(restarts(todo)) == ["n1", "n2", "n3"]
+    assert FIRST.format("peers") in todo.notes
+    assert not [note for note in todo.notes if "first revocation" in note or "for clients" in note]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +269,13 @@ def test_serials_are_read_as_others_write_them(tmp_path: Path) -> None:
     want = wish(tmp_path)
     serial = app(want).leaf.serial
     padded = serial.upper().zfill(40)
-    for text in (serial, padded, f"0x{serial}", ":".join(padded[i : i + 2] for i in range(0, 40, 2))):
+    for text in (
+        serial,
+        padded,
+        f"0x{serial}",
+        f"serial={padded}",
+        ":".join(padded[i : i + 2] for i in range(0, 40, 2)),
+    ):
         (target,) = targets(want, Wanted(serial=text))
         assert (target.revoked.name, target.revoked.serial) == ("app", serial)
 

@@ -23,7 +23,6 @@ from etcdctl_remote.desired.spec import FileSpec
 from etcdctl_remote.errors import Problem
 from etcdctl_remote.observed.state import (
     ClusterState,
-    Data,
     Endpoint,
     HostState,
     Member,
@@ -43,6 +42,7 @@ from etcdctl_remote.plan.steps import (
     MoveLeader,
     Remove,
     RestartEtcd,
+    SetAside,
     StartEtcd,
     StopEtcd,
     WriteFiles,
@@ -142,6 +142,9 @@ class World:
         assert machine.releases, f"{name}: started without a release"
         if machine.marker and machine.log is None:
             return  # the unit's assertion
+        if machine.stuck:
+            machine.looping = True
+            return
         if machine.log is None:
             assert machine.flag("initial-cluster-state") == "new", f"{name}: an empty member cannot join"
             assert name not in self.history, f"{name}: forgot its votes and what it acknowledged"
@@ -156,7 +159,7 @@ class World:
         self.settle()
 
     def stop(self, name: str) -> None:
-        self.machines[name].running = self.machines[name].ready = False
+        self.machines[name].running = self.machines[name].ready = self.machines[name].looping = False
         self.links = {pair for pair in self.links if name not in pair}
         self.settle()
 
@@ -216,6 +219,11 @@ class World:
             case MoveAside(path=path):
                 assert path == DATA
                 self._take_data(machine, machine.aside)
+            case SetAside(data=path):
+                assert path == DATA
+                assert not machine.running, "set aside under an etcd"
+                assert not machine.looping, "set aside under a unit that starts again and again"
+                machine.stuck = False
             case _:
                 raise AssertionError(f"the world knows no {step!r}")
 
@@ -288,7 +296,7 @@ class World:
             releases=frozenset(machine.releases),
             paths=machine.seen(),
             unit=machine.unit_state(),
-            data=Data.OTHER if machine.foreign else Data.MEMBER if machine.log is not None else Data.ABSENT,
+            data=machine.data(),
             marker=machine.marker,
             endpoint=self._endpoint(machine, ids, led) if answers else None,
             members=self._members(ids) if answers and led else None,
