@@ -57,6 +57,8 @@ def _usage() -> Iterator[None]:
         yield
     except ParseError as error:
         print(error, file=sys.stderr)
+        if error.context and error.context.name:
+            print(f"`etcdctl-remote {error.context.name} --help` lists its flags", file=sys.stderr)
         raise SystemExit(2) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +51,7 @@ def session(
     """
     ways = ways or Ways()
     cluster = inventory.load(path)
+    keys = Keyring(cluster.pki.ca_key, ways.password)
     journal = Journal(beside(path), warn=ways.tell) if mode != "read" else None
     with _journaled(journal), ExitStack() as stack:
         if journal:
@@ -61,7 +62,6 @@ def session(
             cluster, read_only=mode == "read", require_all=not partial, password=ways.password, tell=ways.tell
         )
         stack.callback(fleet.close)
-        keys = Keyring(cluster.pki.ca_key, ways.password)
         session = Session(cluster, fleet, journal, ways, unreachable, keys=keys)
         if mode == "change":
             session = stack.enter_context(_locked(session, task, partial=partial))
@@ -180,14 +180,15 @@ def _no_usage(problem: Problem) -> Problem:
 
 @contextmanager
 def offline(
-    path: Path, task: str, arguments: Mapping[str, object], tell: Callable[[str], None]
-) -> Iterator[ClusterSpec]:
+    path: Path, task: str, arguments: Mapping[str, object], ways: Ways
+) -> Iterator[tuple[ClusterSpec, Keyring]]:
     """Work with the certificates beside an inventory: the journal is kept, no host is asked."""
     cluster = inventory.load(path)
-    journal = Journal(beside(path), warn=tell)
+    keys = Keyring(cluster.pki.ca_key, ways.password)
+    journal = Journal(beside(path), warn=ways.tell)
     with _journaled(journal):
         journal.start(task, cluster.name, dict(arguments))
-        yield cluster
+        yield cluster, keys
 
 
 def addressed(cluster: ClusterSpec, path: Path, ways: Ways) -> ClusterSpec:

@@ -114,13 +114,11 @@ def certs_issue(
     from .console import applications
     from .operations.certs_issue import issue as operation
     from .pki.applications import Asked as Wanted
-    from .pki.keyring import Keyring
     from .session import offline
 
     screened, wanted = screen(output), Wanted(name, kind, usage, names, days)
     noted = {"name": name, "kind": kind, "usage": usage, "out": bool(out), "csr": bool(csr)}
-    with offline(inventory_path(inventory), "certs.issue", noted, screened.note) as cluster:
-        keys = Keyring(cluster.pki.ca_key, ways_on(screened).password)
+    with offline(inventory_path(inventory), "certs.issue", noted, ways_on(screened)) as (cluster, keys):
         handed = operation(cluster, wanted, datetime.now(UTC), out=out, csr=csr, keys=keys)
     for note in handed.notes:
         screened.warn(note)
@@ -141,14 +139,12 @@ def certs_export(
 
     from .console import applications
     from .operations.certs_export import export as operation
-    from .pki.keyring import Keyring
     from .session import addressed, offline
 
     screened, path = screen(output), inventory_path(inventory)
-    with offline(path, "certs.export", {"name": name}, screened.note) as cluster:
-        ways = ways_on(screened)
+    ways = ways_on(screened)
+    with offline(path, "certs.export", {"name": name}, ways) as (cluster, keys):
         known = addressed(cluster, path, ways)
-        keys = Keyring(cluster.pki.ca_key, ways.password)
         handed = operation(known, datetime.now(UTC), out=out, name=name, keys=keys)
     for note in handed.notes:
         screened.warn(note)

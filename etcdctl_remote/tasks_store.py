@@ -29,17 +29,15 @@ def certs_init(
     """
     from .operations.certs_init import Imports
     from .operations.certs_init import certs_init as operation
-    from .pki.keyring import Keyring
     from .pki.store import Store
     from .session import offline
 
     out = screen(output)
-    ask = ways_on(out).password
-    imports = Imports(import_, import_peer, _passphrase(passphrase, ask))
+    ways = ways_on(out)
+    imports = Imports(import_, import_peer, _passphrase(passphrase, ways.password))
     noted = {"import": bool(import_), "import_peer": bool(import_peer), "dry_run": dry_run}
-    with offline(inventory_path(inventory), "certs.init", noted, out.note) as cluster:
-        store = Store.beside(cluster, Keyring(cluster.pki.ca_key, ask))
-        result = operation(cluster, store, imports, dry_run=dry_run)
+    with offline(inventory_path(inventory), "certs.init", noted, ways) as (cluster, keys):
+        result = operation(cluster, Store.beside(cluster, keys), imports, dry_run=dry_run)
     for warning in result.warnings:
         out.warn(warning)
     lines = [f"{'would be: ' if dry_run else ''}{line}" for line in result.done] or ["nothing to do"]
@@ -70,8 +68,9 @@ def certs_backup(
     if recipient and passphrase:
         raise UsageError("both --recipient and --passphrase: a backup is for one of them", "leave out one")
     screened = screen(output)
-    phrase = _passphrase(passphrase or "ask", ways_on(screened).password)
-    with offline(inventory_path(inventory), "certs.backup", {"out": bool(out)}, screened.note) as cluster:
+    ways = ways_on(screened)
+    phrase = _passphrase(passphrase or "ask", ways.password)
+    with offline(inventory_path(inventory), "certs.backup", {"out": bool(out)}, ways) as (cluster, _):
         store = Store.beside(cluster)
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         path = Path(out).expanduser() if out else store.root.with_name(f"{cluster.name}-{stamp}.tar.age")
@@ -101,17 +100,18 @@ def certs_restore(
 
     from .errors import UsageError
     from .operations.certs_backup import restore as operation
-    from .pki.keyring import Keyring
     from .pki.store import Store
     from .session import offline
 
     if not from_:
         raise UsageError("--from: which backup?", "--from FILE, as `certs.backup` wrote it")
     out = screen(output)
-    phrase = _passphrase(passphrase or "ask", ways_on(out).password)
-    with offline(inventory_path(inventory), "certs.restore", {}, out.note) as cluster:
+    ways = ways_on(out)
+    phrase = _passphrase(passphrase or "ask", ways.password)
+    with offline(inventory_path(inventory), "certs.restore", {}, ways) as (cluster, keys):
         key = Path(identity).expanduser() if identity else cluster.pki.ca_key.identity
-        keys = Keyring(replace(cluster.pki.ca_key, identity=key, passphrase=phrase.source), phrase.ask)
+        keys = replace(keys, spec=replace(keys.spec, identity=key))
+        keys.passphrase = phrase
         done = operation(cluster, Store.beside(cluster), Path(from_).expanduser(), keys, datetime.now(UTC))
     out.result(done or "nothing to do: this is what is there", {"restored": bool(done), "what": done})
 
@@ -123,7 +123,7 @@ def _passphrase(source: str, ask: Ask | None) -> Passphrase:
     from .pki.keyring import Passphrase
 
     try:
-        return Passphrase(words.source(source), ask)
+        return Passphrase(words.source(source), ask, by="--passphrase")
     except ValueError:
         raise UsageError(
             "--passphrase says where it comes from, not what it is", "ask, env:NAME or fd:NUMBER"

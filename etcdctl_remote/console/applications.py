@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from ..desired.model import ClusterSpec
+from ..operations.certs_export import OPERATOR
 from ..operations.certs_issue import Handed
 from ..pki.applications import stem
 from ..pki.bundle import CA
@@ -78,11 +79,13 @@ def _snippets(cluster: ClusterSpec, handed: Handed) -> dict[str, str]:
 
 
 def exported(cluster: ClusterSpec, handed: Handed) -> tuple[str, dict[str, object]]:
-    """What was given out, with a line for etcdctl and a snippet for kubeadm; as text, and as a document."""
+    """What was given out, with a line for etcdctl and what its kind is told by; as text, and as a document."""
     one = handed.certificate
-    line, snippets = etcdctl(cluster, handed), _snippets(cluster, handed) | {"kubeadm": kubeadm(cluster, one)}
+    line, snippets = etcdctl(cluster, handed), _snippets(cluster, handed)
+    if one.name == OPERATOR:
+        snippets = {**snippets, "kubeadm": kubeadm(cluster, one)}
     text = "\n\n".join([_made(handed), line, *snippets.values()])
-    return text, document(cluster, handed) | {"etcdctl": line, "kubeadm": snippets["kubeadm"]}
+    return text, document(cluster, handed) | {"etcdctl": line} | snippets
 
 
 def etcdctl(cluster: ClusterSpec, handed: Handed) -> str:

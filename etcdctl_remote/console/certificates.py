@@ -44,7 +44,7 @@ class CertificatesView:
 
     def _closing(self) -> Iterable[Cell]:
         if self.limit is not None:
-            yield from _failing(self.report.failing(self.limit), self.limit)
+            yield from _failing(self.report, self.limit)
         first = self.report.first
         if first:
             yield Cell(_first(first), _style(first.verdict))
@@ -138,18 +138,26 @@ def _names(rows: Iterable[Row]) -> str:
     return ", ".join(f"{node} ({', '.join(some)})" for node, some in roles.items())
 
 
-def _failing(rows: Iterable[Row], limit: timedelta) -> Iterable[Cell]:
+def _failing(report: Report, limit: timedelta) -> Iterable[Cell]:
     """Say who fails by what is wrong, then who fails by the date alone, and what to do about that."""
     bad: list[Row] = []
     ending: dict[str, list[Row]] = {}
-    for row in rows:
-        usual = "rotate-certs --ca" if row.authority else f"rotate-certs --within {duration(limit)}"
-        renew = row.anew or usual
-        (ending.setdefault(renew, []) if row.verdict in MILD else bad).append(row)
+    for row in report.failing(limit):
+        (ending.setdefault(_renewal(report, row, limit), []) if row.verdict in MILD else bad).append(row)
     if bad:
         yield Cell(f"fails: {_names(bad)}", "red")
     for renew, some in ending.items():
-        yield Cell(f"fails: {_names(some)}: ends within {duration(limit)}: `{renew}`", "red")
+        yield Cell(f"fails: {_names(some)}: ends within {duration(limit)}: {renew}", "red")
+
+
+def _renewal(report: Report, row: Row, limit: timedelta) -> str:
+    """Say what gives one that lasts longer than the limit; or that none would."""
+    if row.anew:
+        return f"`{row.anew}`"
+    key, days = ("ca_days", report.ca_days) if row.authority else ("leaf_days", report.leaf_days)
+    if days and limit >= timedelta(days=days):
+        return f"no new one lasts so long, for `pki.{key}` is {days}: ask for less, or raise that"
+    return "`rotate-certs --ca`" if row.authority else f"`rotate-certs --within {duration(limit)}`"
 
 
 def _first(row: Row) -> str:
@@ -159,7 +167,8 @@ def _first(row: Row) -> str:
     whose = "" if row.node == "-" else f" of {row.node}"
     what = f"the {row.role} {row.leaf.subject}" if row.authority else f"the {row.role} certificate{whose}"
     when = f"in {row.days} days" if row.days >= 0 else "and has expired"
-    default = "`rotate-certs --ca` replaces it" if row.authority else "`rotate-certs` renews it"
+    after = f" after {row.later:%Y-%m-%d}" if row.later else ""
+    default = "`rotate-certs --ca` replaces it" if row.authority else f"`rotate-certs` renews it{after}"
     if row.anew:
         default = OWNERS if row.authority else f"`{row.anew}` makes another"
     do = row.faults[0].do if row.faults else default

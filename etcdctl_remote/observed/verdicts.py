@@ -106,6 +106,14 @@ class Row:
         """Whole days left; negative once it has ended."""
         return None if self.left is None else self.left // timedelta(days=1)
 
+    @property
+    def later(self) -> datetime | None:
+        """When the last third of its life begins, in which it is renewed; None once it has begun."""
+        if self.leaf is None or self.left is None:
+            return None
+        third = (self.leaf.not_after - self.leaf.not_before) / 3
+        return self.leaf.not_after - third if self.left > third else None
+
     def failing(self, within: timedelta) -> bool:
         """Whether monitoring should call: a bad verdict, or an end within this time."""
         ends = self.left is not None and self.left <= within and not self.gone
@@ -142,6 +150,10 @@ class Report:
     unreachable: Mapping[str, str] = field(default_factory=dict)
     damaged: str = ""
     """Why the laptop's own certificates could not be read."""
+    leaf_days: int = 0
+    """How long a new leaf would live; 0: not known here."""
+    ca_days: int = 0
+    """How long a new CA would."""
 
     @property
     def verdict(self) -> Verdict:

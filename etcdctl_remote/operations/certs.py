@@ -10,6 +10,7 @@ from ..errors import Problem, bare, gather
 from ..observed.certificates import NodeCertificates, look
 from ..observed.judging import judge
 from ..observed.verdicts import Report, Sight, Verdict
+from ..pki.resealing import kept_otherwise
 from .session import Session
 
 if TYPE_CHECKING:
@@ -32,8 +33,19 @@ def certs(
         # Somebody may have rotated just then: disk and wire are not read in the same moment.
         sight, damaged = _sight(session, within, sight.applications)
         rows = judge(sight)
-    notes = (*_notes(sight, damaged), *((f"the register cannot be read: {lost}",) if lost else ()))
-    return Report(session.cluster.name, sight.now, rows, notes, sight.unreachable, damaged or lost)
+    kept = () if damaged else kept_otherwise(session.store())
+    notes = (*_notes(sight, damaged), *kept, *((f"the register cannot be read: {lost}",) if lost else ()))
+    pki = session.cluster.pki
+    return Report(
+        session.cluster.name,
+        sight.now,
+        rows,
+        notes,
+        sight.unreachable,
+        damaged or lost,
+        leaf_days=0 if pki.external else pki.leaf_days,
+        ca_days=0 if pki.external else pki.ca_days,
+    )
 
 
 def _applications(session: Session) -> tuple[tuple[Used, ...], str]:

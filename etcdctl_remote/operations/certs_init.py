@@ -18,14 +18,8 @@ from ..pki.generation import Authorities, Generation, adopt, new_authorities
 from ..pki.keyring import Passphrase
 from ..pki.profiles import Profile, node_profiles
 from ..pki.reading import seen
-from ..pki.resealing import otherwise, reseal
+from ..pki.resealing import PROTECTION, otherwise, reseal
 from ..pki.store import Store
-
-PROTECTION = {
-    "none": "in the clear",
-    "passphrase": "sealed by a passphrase",
-    "age": "sealed for age recipients",
-}
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ def given_out(cluster: ClusterSpec, held: Generation, one: Issued, out: str) -> 
 
 def _entry(wanted: Application, held: Generation, made: Credential | bytes) -> Issued:
     pem, key = (made, None) if isinstance(made, bytes) else (made.certificate_pem, made.key_pem)
-    return Issued("", wanted.name, wanted.kind, held.authorities.place, pem, key, read_leaf(pem, key))
+    leaf = read_leaf(pem, key)
+    return Issued("", wanted.name, wanted.kind, held.authorities.place, pem, key, leaf, wanted.days)
 
 
 def _notes(wanted: Application, one: Issued, held: Generation, now: datetime) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from ..observed.lost import silence, silent
 from ..observed.state import ClusterState, HostState, PathState
 from ..pki import rotation
 from ..pki.generation import Generation
+from ..pki.resealing import kept_otherwise
+from ..pki.store import Store
 from ..plan.step import Plan
 from . import leaves
 from .wish import Wish
@@ -53,11 +55,14 @@ def with_silent(todo: Plan, now: ClusterState) -> Plan:
 
 
 def with_unsigned(todo: Plan, want: Wish, *later: Generation) -> Plan:
-    """Say which certificates are stand-ins in a plan (in states to come, too), and who will sign in the end."""
+    """Say which certificates are stand-ins in a plan (in states to come, too), and who will sign in the end.
+
+    And which keys of CAs lie otherwise than they should.
+    """
     spec = want.cluster.pki.external
     pending = {slot: request for each in (want.generation, *later) for slot, request in each.pending.items()}
     outside = [str(request.label) for request in pending.values() if request.authority.outside]
-    lines = []
+    lines = [*kept_otherwise(Store.beside(want.cluster))]
     if outside and spec:
         how = f"by {spec.command[0]}" if spec.command else f"their requests would lie in {spec.folder}"
         lines.append(f"to be signed elsewhere, {how}: {', '.join(outside)}")

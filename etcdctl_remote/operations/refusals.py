@@ -104,7 +104,8 @@ def _lost_store(want: Wish, now: ClusterState) -> dict[str, str]:
         return {}
     return {
         name: f"is a member of {want.cluster.name}, but there is no CA on this laptop: "
-        f"put the certs/{want.cluster.name} folder it was deployed with beside the inventory"
+        "`certs.restore --from FILE` puts a backup in place, or put the "
+        f"certs/{want.cluster.name} folder it was deployed with beside the inventory"
         for name, host in now.hosts.items()
         if host.marker and host.marker.cluster == want.cluster.name
     }

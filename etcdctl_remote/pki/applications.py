@@ -51,6 +51,8 @@ class Application:
     """What the register and the operator call it."""
     kind: str
     profile: Profile
+    days: int = 0
+    """What was asked for; 0: what the inventory says."""
 
     @property
     def stem(self) -> str:
@@ -105,7 +107,7 @@ def application(cluster: ClusterSpec, asked: Asked) -> Application:
     common = KINDS[kind].common_name or name
     days = min(asked.days or cluster.pki.leaf_days, LONGEST)
     profile = Profile(common, dns, addresses, usages, days, cluster.pki.key, uris)
-    return Application(name, kind, profile)
+    return Application(name, kind, profile, min(asked.days, LONGEST))
 
 
 def _node_of(cluster: ClusterSpec, name: str) -> str:

@@ -37,6 +37,8 @@ class Used:
     kind: str = ""
     requested: bool = False
     """Whether it was made from a request: the key is its owner's."""
+    days: int = 0
+    """What was asked for; 0: what the inventory said, or not known."""
 
     @property
     def anew(self) -> str:
@@ -46,6 +48,7 @@ class Used:
             words += ["--usage", ",".join(self.leaf.usages)]
         if names := sorted(name for name in self.leaf.names if not name.startswith("urn:")):
             words += ["--names", ",".join(names)]
+        words += ["--days", str(self.days)] if self.days else []
         return shlex.join([*words, *(("--csr", "FILE") if self.requested else ())])
 
 
@@ -63,11 +66,13 @@ class Issued:
     key_pem: Secret | None
     """None: the key never left its owner."""
     leaf: Leaf
+    days: int = 0
+    """What was asked for; 0: what the inventory said, or not known."""
 
     @property
     def used(self) -> Used:
         """The same without what only the store needs."""
-        return Used(self.name, self.leaf, self.kind, self.key_pem is None)
+        return Used(self.name, self.leaf, self.kind, self.key_pem is None, self.days)
 
     @property
     def credential(self) -> Credential | None:
@@ -102,6 +107,7 @@ def entry_files(one: Issued) -> Mapping[str, bytes]:
         "fingerprint": leaf.fingerprint,
         "issuer": leaf.issuer,
         "authority": one.authority,
+        "days": one.days,
         "not_before": leaf.not_before.isoformat(),
         "not_after": leaf.not_after.isoformat(),
     }
@@ -170,7 +176,7 @@ def _entry(folder: Path) -> Issued:
     try:
         about = json.loads(meta.read_bytes())
         name, kind, authority = str(about["name"]), str(about["kind"]), str(about["authority"])
-        version, serial = about["format"], str(about["serial"])
+        version, serial, days = about["format"], str(about["serial"]), int(about.get("days", 0))
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name")
     except FileNotFoundError as error:
@@ -192,7 +198,7 @@ def _entry(folder: Path) -> Issued:
         raise UsageError(f"{path} or its key cannot be read: {error}", _RESTORE) from error
     if leaf.serial != serial or leaf.key_matches is False:
         raise UsageError(f"{path}, {META} and the key do not belong together", _RESTORE)
-    return Issued(folder.name, name, kind, authority, pem, key, leaf)
+    return Issued(folder.name, name, kind, authority, pem, key, leaf, days)
 
 
 def _key(path: Path) -> Secret | None:

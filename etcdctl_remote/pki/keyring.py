@@ -5,9 +5,11 @@ What was typed or opened is kept in memory until the run ends, so it is asked fo
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..desired.model import CaKeySpec
@@ -18,7 +20,7 @@ Ask = Callable[[str], Secret]
 
 HEADER = b"age-encryption.org/v1\n"
 _SCRYPT = b"-> scrypt "
-_WAYS = "run it from a terminal, or say where it comes from: env:NAME or fd:NUMBER"
+_INVENTORY = "`pki.ca_key.passphrase`"
 
 
 def by_passphrase(content: bytes) -> bool:
@@ -39,6 +41,14 @@ class Passphrase:
     source: str = "ask"
     ask: Ask | None = None
     known: Secret | None = None
+    by: str = _INVENTORY
+    """What says where it comes from: the inventory, or a flag."""
+    lacks: str = field(init=False)
+    """Why nothing can come from its descriptor. Seen early: later the number may be a file of our own."""
+
+    def __post_init__(self) -> None:
+        kind, _, place = self.source.partition(":")
+        self.lacks = _unusable(int(place)) if kind == "fd" else ""
 
     def get(self, what: str, *, new: bool = False) -> Secret:
         """Read it once in a run; a new one that is typed is typed twice."""
@@ -51,39 +61,57 @@ class Passphrase:
 
     def of_each(self, what: str) -> Secret:
         """Ask for every file anew: each may have its own. From elsewhere there is one for all."""
-        return Passphrase(self.source, self.ask).get(what) if self.source == "ask" else self.get(what)
+        return replace(self, known=None).get(what) if self.source == "ask" else self.get(what)
 
     def _read(self, what: str, *, new: bool) -> Secret:
         kind, _, place = self.source.partition(":")
         if kind == "env":
             if place not in os.environ:
-                raise UsageError(f"the passphrase {what} should be in ${place}, which is not set")
+                raise UsageError(
+                    f"the passphrase {what} should be in ${place}, which is not set",
+                    f"set it, or say by {self.by} where else it comes from: ask, env:NAME or fd:NUMBER",
+                )
             return Secret(os.environ[place].encode())
         if kind == "fd":
-            return _from_descriptor(int(place), what)
+            return self._from_descriptor(int(place), what)
         if self.ask is None:
-            raise UsageError(f"the passphrase {what} is needed, and there is nobody to ask", _WAYS)
+            raise UsageError(f"the passphrase {what} is needed, and there is nobody to ask", self._ways())
         typed = self.ask(f"{'New passphrase' if new else 'Passphrase'} {what}")
         if new and self.ask(f"Again: new passphrase {what}") != typed:
             raise UsageError("the two passphrases differ; nothing was changed", "run it again")
         return typed
 
+    def _ways(self) -> str:
+        return f"run it from a terminal, or say by {self.by} where it comes from: env:NAME or fd:NUMBER"
 
-def _from_descriptor(number: int, what: str) -> Secret:
+    def _from_descriptor(self, number: int, what: str) -> Secret:
+        content, lacks = b"", self.lacks
+        if not lacks:
+            try:
+                with os.fdopen(number, "rb", closefd=False) as stream:
+                    content = stream.read() or b""
+            except OSError as error:
+                lacks = os.strerror(error.errno or 0)
+        if lacks:
+            raise UsageError(
+                f"the passphrase {what} should come from file descriptor {number}: {lacks}",
+                f"for example: … {number}< FILE",
+            )
+        return Secret(content.removesuffix(b"\n").removesuffix(b"\r"))
+
+
+def _unusable(number: int) -> str:
+    """Say why a descriptor cannot be read; nothing is read from it."""
     try:
-        with os.fdopen(number, "rb", closefd=False) as stream:
-            content = stream.read()
+        mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
     except OSError as error:
-        raise UsageError(
-            f"the passphrase {what} should come from file descriptor {number}: {error.strerror}",
-            f"for example: … {number}< FILE",
-        ) from error
-    return Secret(content.removesuffix(b"\n").removesuffix(b"\r"))
+        return os.strerror(error.errno or 0)
+    return "it is open for writing only" if mode == os.O_WRONLY else ""
 
 
 @dataclass
 class Keyring:
-    """What opens and seals the CA keys of one cluster, as its inventory says."""
+    """What opens and seals the CA keys of one cluster, as its inventory says; made before anything is opened."""
 
     spec: CaKeySpec = field(default_factory=CaKeySpec)
     ask: Ask | None = None
@@ -166,9 +194,14 @@ def _recipient(text: str) -> object:
     try:
         return kind.from_str(text)
     except pyrage.RecipientError as error:
-        raise UsageError(
-            f"{text!r} is no recipient that can be used: {error}", "see `age-keygen -y`"
-        ) from error
+        raise UsageError(f"{text!r} is no recipient that can be used: {error}", _wanted(text)) from error
+
+
+def _wanted(text: str) -> str:
+    """Say what a recipient is; of a file its content is."""
+    if Path(text).expanduser().is_file():
+        return f'the content of the file is wanted, not its name: "$(cat {shlex.quote(text)})"'
+    return "an age recipient (age1…, `age-keygen -y` prints it), or an SSH public key: ssh-ed25519 AAAA… or ssh-rsa AAAA…"
 
 
 def _identities(path: Path) -> list[object]:

@@ -17,6 +17,27 @@ from .keyring import by_passphrase
 from .sealed import Sealed
 from .store import Store
 
+PROTECTION = {
+    "none": "in the clear",
+    "passphrase": "sealed by a passphrase",
+    "age": "sealed for age recipients",
+}
+
+
+def kept_otherwise(store: Store) -> tuple[str, ...]:
+    """Say which keys of CAs lie otherwise than the inventory says, and what brings them to it."""
+    wanted = store.keys.spec.protect
+    named: dict[str, list[str]] = {}
+    for path in otherwise(store):
+        how = " and ".join(PROTECTION[kind] for kind in sorted(_kept(path)))
+        named.setdefault(how, []).append(str(path.relative_to(store.root)))
+    does = "opens it for good" if wanted == "none" else "seals it so"
+    return tuple(
+        f"the key of {', '.join(names)} lies {how}, though the inventory says `pki.ca_key.protect: {wanted}`: "
+        f"`certs.init` {does}"
+        for how, names in named.items()
+    )
+
 
 def otherwise(store: Store) -> tuple[Path, ...]:
     """Name the CA certificates whose keys lie otherwise than the inventory says."""

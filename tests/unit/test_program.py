@@ -116,6 +116,16 @@ def test_wrong_usage_is_two(words: tuple[str, ...], told: str, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "task"),
+    [(("certs.issue", "-n"), "certs.issue"), (("certs.init", "--yes"), "certs.init"), (("-x", "plan"), "")],
+)
+def test_an_unknown_flag_names_the_help(words: tuple[str, ...], task: str, tmp_path: Path) -> None:
+    """Of the task it was given to."""
+    told = run(*words, folder=tmp_path).stderr
+    assert (f"`etcdctl-remote {task} --help` lists its flags" in told) == bool(task), told
+
+
 def test_a_wrong_number_in_the_checkout() -> None:
     """One line and exit 2: Invoke alone would show a traceback."""
     done = subprocess.run(

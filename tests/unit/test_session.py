@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from etcdctl_remote.desired.model import ClusterSpec
-from etcdctl_remote.errors import Failed, LoginFailed, Unreachable, UsageError
+from etcdctl_remote.errors import Failed, LoginFailed, Problem, Unreachable, UsageError
 from etcdctl_remote.plan.journal import Journal, beside, read
 from etcdctl_remote.remote.fleet import Fleet
 from etcdctl_remote.remote.host import Command
@@ -68,6 +70,27 @@ def test_partial_sessions_go_on(inventory: Path) -> None:
     with session(inventory, "health", partial=True) as opened:
         assert set(opened.unreachable) == {"n1", "n2", "n3"}
         assert not opened.fleet.hosts
+
+
+def test_descriptors_of_the_program_are_no_passphrase(
+    inventory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`3<` was forgotten, and a connection got the number."""
+    number = fcntl.fcntl(0, fcntl.F_DUPFD, 100)
+    os.close(number)
+    text = INVENTORY + f"pki: {{ca_key: {{protect: passphrase, passphrase: 'fd:{number}'}}}}\n"
+    inventory.write_text(text)
+
+    def connect(*args: object, **options: object) -> tuple[Fleet, dict[str, Problem]]:
+        os.dup2(0, number)
+        return fleet(Canned("n1"), Canned("n2"), Canned("n3")), {}
+
+    monkeypatch.setattr(Fleet, "connect", connect)
+    with session(inventory, "rotate-certs") as opened:
+        assert opened.keys is not None
+        with pytest.raises(UsageError, match=f"file descriptor {number}: Bad file descriptor"):
+            opened.keys.passphrase.get("of the CA")
+    os.close(number)
 
 
 class Lockable(Canned):

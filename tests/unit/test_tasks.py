@@ -25,6 +25,7 @@ from etcdctl_remote.plan.step import Plan
 from etcdctl_remote.running import consent_on
 from etcdctl_remote.tasks import lab_up, namespace
 from tests.unit.operations.here import Canned, session
+from tests.unit.program import ROOT
 
 CHANGING = {"deploy", "start", "stop", "destroy", "rotate-certs", "certs.revoke"}
 PRINTING = {"check", "plan", "health", "status", "logs", "audit", "init", "lab.up", "lab.list", "lab.down"}
@@ -70,6 +71,16 @@ def test_what_changes_something_can_be_tried_first(name: str) -> None:
     """--yes, --dry-run, an inventory and an output format."""
     assert {"inventory", "output", "yes", "dry_run"} <= set(flags(name))
     assert flags(name)["yes"].kind is flags(name)["dry_run"].kind is bool
+
+
+def test_the_readme_says_which_tasks_can_be_tried_first() -> None:
+    """Those that take --yes, all of them and no other; `certs.init` alone takes a dry run without it."""
+    said = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    listed = said.partition("change a cluster by a plan (")[2].partition(")")[0]
+    assert {name.strip(" `") for name in listed.split(",")} == {
+        name for name in TASKS if "yes" in flags(name)
+    }
+    assert {name for name in TASKS if "dry_run" in flags(name)} == CHANGING | {"certs.init"}
 
 
 @EVERY

@@ -108,6 +108,36 @@ def test_what_fails_by_its_date_alone_is_said_so() -> None:
     assert "fails: laptop (client CA): ends within 4000d: `rotate-certs --ca`" in text
 
 
+def test_no_renewal_is_advised_that_would_not_last() -> None:
+    """A new one would live no longer than the limit: monitoring would go on calling."""
+    rows = (row("n1", "server", "disk", leaf("x", "11112222", 365)), AUTHORITIES[0])
+    report = Report("demo", BORN, rows, leaf_days=365, ca_days=3650)
+    for limit, none in ((365, ["pki.leaf_days"]), (4000, ["pki.leaf_days", "pki.ca_days"])):
+        text = CertificatesView(report, limit * DAY).text(plain)
+        fails = [line for line in text.splitlines() if line.startswith("fails: ")]
+        assert len(fails) == len(none)
+        assert all("no new one lasts so long" in line and "`rotate-certs" not in line for line in fails)
+        assert [key for key in ("pki.leaf_days", "pki.ca_days") if key in text] == none
+    short = Report("demo", BORN, (row("n1", "server", "disk", leaf("x", "11112222", 20)),), leaf_days=365)
+    assert "ends within 363d: `rotate-certs --within 363d`" in CertificatesView(short, 363 * DAY).text(plain)
+
+
+def test_a_renewal_is_advised_once_it_would_happen() -> None:
+    """Before the last third of its life `rotate-certs` does nothing: from which day on is said."""
+    fresh = leaf("x", "11112222", 365)
+    for left, said in (
+        (300, "in 300 days: `rotate-certs` renews it after "),
+        (100, "`rotate-certs` renews it\n"),
+    ):
+        one = Row("n1", "server", "disk", fresh, left * DAY)
+        text = CertificatesView(Report("demo", fresh.not_after - left * DAY, (one,))).text(plain) + "\n"
+        assert said in text
+    due = fresh.not_after - (fresh.not_after - fresh.not_before) / 3
+    assert f"renews it after {due:%Y-%m-%d}" in CertificatesView(
+        Report("demo", BORN, (row("n1", "server", "disk", fresh),))
+    ).text(plain)
+
+
 def test_the_document(snapshot: SnapshotAssertion) -> None:
     """Every certificate at every place, with all that is known."""
     found = document(REPORT, 30 * DAY)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from etcdctl_remote.console.certificates import CertificatesView
-from etcdctl_remote.desired.model import ClusterSpec
+from etcdctl_remote.desired.model import CaKeySpec, ClusterSpec
 from etcdctl_remote.errors import LoginFailed, Problem, TimedOut, Unreachable
 from etcdctl_remote.observed.certificates import NodeCertificates
 from etcdctl_remote.observed.state import Served, Wire
@@ -95,6 +95,16 @@ def test_a_damaged_store_hides_nothing_of_the_nodes(folder: Path) -> None:
     assert "cannot be read, so nothing is compared" in report.notes[0]
     assert "laptop" not in {row.place for row in report.rows}
     assert report.deployed
+
+
+def test_a_key_that_should_be_sealed(folder: Path) -> None:
+    """It is told what the inventory says, and what brings the key to it."""
+    stored(folder)
+    here = opened(folder)
+    wanted = replace(here.cluster.pki, ca_key=CaKeySpec("passphrase"))
+    (note,) = certs(replace(here, cluster=replace(here.cluster, pki=wanted))).notes
+    assert "lies in the clear" in note
+    assert "`certs.init` seals it so" in note
 
 
 def test_a_ca_that_is_being_replaced(folder: Path) -> None:

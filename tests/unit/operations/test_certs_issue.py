@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -227,7 +228,10 @@ def test_a_request_gives_all_but_the_key(spec: ClusterSpec, tmp_path: Path) -> N
     assert modes(tmp_path / "again") == {"app.crt": "644", "ca.crt": "644"}
     assert "app.key" not in text
     assert f"--key={applications.OWN_KEY}" in str(document["etcdctl"])
-    assert f"{applications.OWN_KEY} → /etc/kubernetes" in str(document["kubeadm"])
+    assert "kubeadm" not in document
+    issue(spec, Asked(kind="apiserver"), NOW, csr=csr(tmp_path))
+    _, theirs = applications.exported(spec, export(spec, NOW, out=str(tmp_path / "api"), name="apiserver"))
+    assert f"{applications.OWN_KEY} → /etc/kubernetes" in str(theirs["kubeadm"])
     assert handed.certificate.leaf.subject == "app"
 
 
@@ -262,6 +266,32 @@ def test_a_failure_of_the_disk_leaves_no_half_files(
     with pytest.raises(Failed, match="No space left"):
         export(spec, NOW, out=str(out))
     assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["", "prometheus", "patroni"])
+def test_export_prints_kubeadms_section_where_it_may_be_meant(
+    spec: ClusterSpec, tmp_path: Path, kind: str
+) -> None:
+    """With the operator's and kube-apiserver's; another application has no use for it."""
+    issue(spec, Asked("app", kind), NOW)
+    text, document = applications.exported(spec, export(spec, NOW, out=str(tmp_path / "app"), name="app"))
+    assert "kubeadm" not in document
+    assert "ClusterConfiguration" not in text
+    assert (kind in document) == bool(kind)
+
+
+def test_the_line_that_makes_another_has_the_same_flags(spec: ClusterSpec) -> None:
+    """The register knows the days that were asked for; of one that was entered before it did, none are named."""
+    issue(spec, Asked("short", "patroni", days=7), NOW)
+    issue(spec, Asked("usual", usage="client,server", names="a.example"), NOW)
+    short, usual = issued(root(spec))
+    assert short.used.anew == "certs.issue --name short --kind patroni --days 7"
+    assert usual.used.anew == "certs.issue --name usual --usage server,client --names a.example"
+    meta = root(spec) / "issued" / short.number / "issued.json"
+    about = json.loads(meta.read_text())
+    del about["days"]
+    meta.write_text(json.dumps(about))
+    assert issued(root(spec))[0].used.anew == "certs.issue --name short --kind patroni"
 
 
 def test_export_issues_an_operator_once(spec: ClusterSpec, tmp_path: Path) -> None:

@@ -333,6 +333,7 @@ def test_refuses_when_the_certificates_are_gone_from_the_laptop(tmp_path: Path) 
     fresh = Store(tmp_path / "other").prepare(want.cluster, datetime(2026, 11, 21, tzinfo=UTC))
     problem = refused(replace(want, generation=fresh), world)
     assert all("no CA on this laptop" in seen for seen in problem.hosts.values())
+    assert all("`certs.restore --from FILE`" in seen for seen in problem.hosts.values())
     assert not any("cluster token" in seen for seen in problem.hosts.values())
 
 

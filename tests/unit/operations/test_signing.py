@@ -9,9 +9,11 @@ import pytest
 
 from etcdctl_remote.errors import UsageError
 from etcdctl_remote.operations.consent import Consent, Declined
+from etcdctl_remote.operations.deploy import deploy
 from etcdctl_remote.operations.rotate_certs import rotate_certs
 from etcdctl_remote.plan.step import Plan
-from tests.unit.operations.rotating import FORCED, Town, shown_in, town
+from tests.unit.operations.rotating import FORCED, Town, shown_in, spec, town
+from tests.unit.operations.test_store import consent
 
 SAID = "the key of the CA is sealed: it is opened to sign when this is carried out"
 
@@ -69,3 +71,21 @@ def test_a_plan_that_was_agreed_to_is_signed_and_carried_out(sealed: Town, tmp_p
     assert not set(sealed.shows().values()) & set(before.values())
     sealed.assert_whole()
     sealed.assert_unharmed()
+
+
+def test_a_key_that_should_be_sealed_is_named_in_every_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inventory says so, and nobody ran `certs.init`: a deploy, a renewal and a replacement tell."""
+    found = town(tmp_path, pki="peer_ca: same")
+    monkeypatch.setattr("etcdctl_remote.operations.fitting.shown", shown_in(found.world))
+    found.cluster = spec(tmp_path, pki="peer_ca: same, ca_key: {protect: passphrase}")
+    plans = [
+        deploy(found.session(), consent([], dry_run=True)),
+        found.rotate(),
+        found.rotate(FORCED, dry_run=True),
+        found.replace_ca(dry_run=True),
+    ]
+    assert [bool(todo) for todo in plans] == [False, False, True, True]
+    said = "the key of ca/0001/ca.crt lies in the clear, though the inventory says `pki.ca_key.protect: passphrase`"
+    assert all([note.startswith(said) for note in todo.notes].count(True) == 1 for todo in plans)

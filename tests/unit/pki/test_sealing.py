@@ -19,6 +19,7 @@ from etcdctl_remote.operations.certs_init import Imports, certs_init
 from etcdctl_remote.pki.disk import Disk
 from etcdctl_remote.pki.generation import Due
 from etcdctl_remote.pki.keyring import Keyring, Passphrase, by_passphrase, decrypt, encrypt
+from etcdctl_remote.pki.resealing import kept_otherwise
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.secret import Secret
 
@@ -156,6 +157,59 @@ def test_a_passphrase_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
         Passphrase(f"fd:{reader}").get("of x")
 
 
+def test_a_descriptor_that_nobody_gave_is_never_read(tmp_path: Path) -> None:
+    """Whether it was given is seen at the start: later the number is a file or a socket of our own."""
+    ours = os.open(tmp_path / "ours", os.O_RDWR | os.O_CREAT)
+    os.write(ours, b"no passphrase")
+    os.lseek(ours, 0, os.SEEK_SET)
+    number = os.dup(ours)
+    os.close(number)
+    keys = Keyring(CaKeySpec("passphrase", f"fd:{number}"))
+    os.dup2(ours, number)
+    with pytest.raises(UsageError, match=f"file descriptor {number}: Bad file descriptor") as caught:
+        keys.passphrase.get("of x")
+    assert caught.value.hint == f"for example: … {number}< FILE"
+    os.close(number)
+    os.close(ours)
+
+
+def test_a_descriptor_that_cannot_be_read_is_told() -> None:
+    """The writing end of a pipe; one from which nothing comes at the moment gives an empty passphrase."""
+    reader, writer = os.pipe()
+    with pytest.raises(UsageError, match=f"file descriptor {writer}: it is open for writing only"):
+        Passphrase(f"fd:{writer}").get("of x")
+    os.set_blocking(reader, False)
+    with pytest.raises(UsageError, match="the passphrase of x is empty"):
+        Passphrase(f"fd:{reader}").get("of x")
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_missing_passphrase_has_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the key of the inventory, or the flag, that says where it comes from."""
+    monkeypatch.delenv("NOPE", raising=False)
+    for given in (Passphrase(), Passphrase("env:NOPE")):
+        with pytest.raises(UsageError) as caught:
+            given.get("of x")
+        assert "by `pki.ca_key.passphrase`" in caught.value.hint
+        with pytest.raises(UsageError) as flagged:
+            replace(given, by="--passphrase").of_each("of x")
+        assert "by --passphrase" in flagged.value.hint
+
+
+def test_a_recipient_that_is_a_file_is_told(tmp_path: Path) -> None:
+    """Its content is wanted; what else is none is told what one is."""
+    public = tmp_path / "id.pub"
+    public.write_text("ssh-ed25519 AAAA")
+    with pytest.raises(UsageError) as caught:
+        encrypt(Secret(b"x"), [str(public)])
+    assert f'"$(cat {public})"' in caught.value.hint
+    with pytest.raises(UsageError) as other:
+        encrypt(Secret(b"x"), ["nobody"])
+    assert "age1…" in other.value.hint
+    assert "SSH public key" in other.value.hint
+
+
 def test_a_passphrase_costs_real_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """So much that guessing is slow, whatever the machine; with the right one it opens."""
     monkeypatch.setattr(pyrage.passphrase, "encrypt", age_file.REAL)
@@ -249,3 +303,21 @@ def test_sealing_killed_anywhere_loses_no_key(cluster: ClusterSpec, age: CaKeySp
             break
     assert os.waitstatus_to_exitcode(status) == 0
     assert change > 8
+
+
+def test_keys_that_lie_otherwise_are_told(cluster: ClusterSpec) -> None:
+    """The inventory was edited, and `certs.init` not run since; where all is as it says, nothing is told."""
+    plain = kept(cluster, CaKeySpec(), peer_ca="same")
+    sealed = kept(cluster, CaKeySpec("passphrase"), peer_ca="same")
+    assert kept_otherwise(Store.beside(sealed)) == ()
+    save(opened(plain, Person()), plain)
+    assert kept_otherwise(Store.beside(plain)) == ()
+    assert kept_otherwise(Store.beside(sealed)) == (
+        "the key of ca/0001/ca.crt lies in the clear, though the inventory says `pki.ca_key.protect: passphrase`: "
+        "`certs.init` seals it so",
+    )
+    certs_init(sealed, opened(sealed, Person()), Imports(), dry_run=False)
+    assert kept_otherwise(Store.beside(sealed)) == ()
+    (found,) = kept_otherwise(Store.beside(plain))
+    assert "lies sealed by a passphrase" in found
+    assert "`pki.ca_key.protect: none`: `certs.init` opens it for good" in found
