@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import terminal
+from tests.cluster import secrets, terminal
 from tests.unit.pki import openssl
 from tests.unit.program import run
 
@@ -90,6 +90,7 @@ def test_a_passphrase_is_typed_once_a_run(folder: Path) -> None:
     """On a terminal: a new one twice, for both keys; it is not shown, and nobody is asked who signs nothing."""
     inventory = folder / "inventory.yaml"
     inventory.write_text(HEAD + "pki: {ca_key: {protect: passphrase}}\n")
+    secrets.opened_by("a long one")
     typed = [("New passphrase", "a long one"), ("Again: new passphrase", "a long one")]
     made = terminal.on(inventory, "certs.init", answers=typed)
     assert made.code == 0, made
