@@ -28,7 +28,11 @@ def kept_otherwise(store: Store) -> tuple[str, ...]:
     """Say which keys of CAs lie otherwise than the inventory says, and what brings them to it."""
     wanted = store.keys.spec.protect
     named: dict[str, list[str]] = {}
-    for path in otherwise(store):
+    try:
+        found = otherwise(store)
+    except OSError as error:
+        return (f"{error.filename or store.root} cannot be read: {error.strerror}",)
+    for path in found:
         how = " and ".join(PROTECTION[kind] for kind in sorted(_kept(path)))
         named.setdefault(how, []).append(str(path.relative_to(store.root)))
     does = "opens it for good" if wanted == "none" else "seals it so"

@@ -321,3 +321,13 @@ def test_keys_that_lie_otherwise_are_told(cluster: ClusterSpec) -> None:
     (found,) = kept_otherwise(Store.beside(plain))
     assert "lies sealed by a passphrase" in found
     assert "`pki.ca_key.protect: none`: `certs.init` opens it for good" in found
+
+
+def test_a_sealed_key_that_cannot_be_read_is_told(cluster: ClusterSpec) -> None:
+    """Whoever only looks goes on."""
+    sealed = kept(cluster, CaKeySpec("passphrase"), peer_ca="same")
+    save(opened(sealed, Person()), sealed)
+    path = Store.beside(sealed).root / "ca/0001/ca.key.age"
+    path.unlink()
+    path.mkdir()
+    assert kept_otherwise(Store.beside(sealed)) == (f"{path} cannot be read: Is a directory",)
