@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from etcdctl_remote.desired.model import ClusterSpec, NodeSpec, SshSpec, Version
+from tests.ports import free_port
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin:/sbin") or ""
 USER = getpass.getuser()
@@ -51,13 +52,6 @@ def fingerprint(path: Path) -> str:
     """The fingerprint as OpenSSH prints it."""
     shown = subprocess.run(["ssh-keygen", "-lf", str(path)], check=True, capture_output=True, text=True)
     return shown.stdout.split()[1]
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @dataclass

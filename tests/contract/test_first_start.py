@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from etcdctl_remote.observed.holding import HOLDS, holding
 from etcdctl_remote.observed.state import Data
 from etcdctl_remote.plan.steps import SetAside
 from tests.conftest import Release
+from tests.ports import free_port
 from tests.unit.observed.bolt import database
 from tests.unit.operations.here import Local
 
@@ -35,8 +35,7 @@ HEAD = 80
 @contextmanager
 def etcd(programs: Path, data: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Start a cluster of one, as `new`; whatever is left of it is killed."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        client, peer = (f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other))
+    client, peer = (f"127.0.0.1:{free_port()}" for _ in range(2))
     flags = (
         "--name=n1",
         f"--data-dir={data}",

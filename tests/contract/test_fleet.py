@@ -14,9 +14,10 @@ import pytest
 from etcdctl_remote.errors import CommandFailed, Failed, LoginFailed, Unreachable
 from etcdctl_remote.remote.fleet import Fleet
 from etcdctl_remote.remote.host import Command, Host
+from tests.ports import free_port
 
 from .conftest import QUICK, Connect
-from .sshd import Sshd, free_port
+from .sshd import Sshd
 
 
 def command(script: str, *args: str) -> Command:

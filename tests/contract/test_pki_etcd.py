@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import ssl
 import subprocess
 import time
@@ -24,6 +23,7 @@ from etcdctl_remote.pki.profiles import Kind
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.secret import Secret
 from tests.conftest import Release
+from tests.ports import free_port
 
 pytestmark = pytest.mark.contract
 
@@ -90,15 +90,6 @@ class Member:
         )
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def _flags(pki: Path, data: Path, ports: list[int]) -> list[str]:
     client, peer, metrics = (f"https://127.0.0.1:{port}" for port in ports)
     return [
@@ -133,7 +124,7 @@ def member(
     store = Store.beside(cluster)
     generation = store.prepare(cluster, datetime.now(UTC))
     store.save(generation)
-    pki, ports = place / "pki", _free_ports(3)
+    pki, ports = place / "pki", [free_port() for _ in range(3)]
     pki.mkdir()
     for name, content in generation.node_files("n1").items():
         (pki / name).write_bytes(content.reveal if isinstance(content, Secret) else content)

@@ -30,6 +30,7 @@ from etcdctl_remote.pki.profiles import Kind, Profile, node_profiles
 from etcdctl_remote.pki.store import Store
 from etcdctl_remote.secret import Secret
 from tests.conftest import Release
+from tests.ports import free_port
 
 pytestmark = pytest.mark.contract
 
@@ -109,10 +110,7 @@ def member(
     store.save(store.prepare(cluster, datetime.now(UTC)))
     held = store.load()
     assert held is not None
-    free = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    ports: dict[Port, int] = {"client": free[0].getsockname()[1], "peer": free[1].getsockname()[1]}
-    for one in free:
-        one.close()
+    ports: dict[Port, int] = {"client": free_port(), "peer": free_port()}
     found = Member(cluster, place, ports, held)
     found.revoke("1")
     with (place / "log").open("wb") as log:

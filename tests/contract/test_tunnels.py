@@ -12,9 +12,9 @@ import pytest
 
 from etcdctl_remote.remote.host import Command, Tunnel
 from etcdctl_remote.remote.ssh_host import SshHost
+from tests.ports import free_port
 
 from .conftest import Connect, Start
-from .sshd import free_port
 
 BYTES = bytes(range(256)) * 2000
 
