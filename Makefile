@@ -4,7 +4,9 @@ SHELL := /bin/bash
 BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS)
-NODES := tests/cluster/test_kill_*.py tests/cluster tests/lab
+# What writes with 200 ms for each wait gets the machine for itself.
+ALONE := tests/cluster/test_rotation.py tests/cluster/test_rotation_killed.py
+NODES := tests/cluster/test_kill_*.py tests/cluster tests/lab $(addprefix --ignore=,$(ALONE))
 
 .PHONY: help demo test lint unit contract cluster matrix bench lock clean
 help:
@@ -28,6 +30,7 @@ test:
 	@$(MAKE) --no-print-directory lint
 	$(PYTEST) tests/contract tests/unit
 	$(PYTEST) $(NODES)
+	$(BIN)/pytest $(ALONE)
 
 lint:
 	@scripts/setup tools
@@ -47,6 +50,7 @@ contract:
 cluster:
 	@scripts/setup test
 	$(PYTEST) $(NODES)
+	$(BIN)/pytest $(ALONE)
 
 matrix:
 	@scripts/setup test
